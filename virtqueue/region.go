@@ -1,0 +1,81 @@
+package virtqueue
+
+import (
+	"fmt"
+	"math"
+
+	"golang.org/x/sys/unix"
+)
+
+// A RegionSpec describes a region as SET_MEM_TABLE and ADD_MEM_REG do.
+type RegionSpec struct {
+	GPA        GPA
+	UVA        UVA
+	Size       uint64
+	MmapOffset uint64 // of the region's first byte in the file
+	// AnyFile accepts files of any file system. Without it only tmpfs (memfd
+	// included) and hugetlbfs will do: a page of another file may depend on a
+	// peer and never come, and then stops the whole Go process.
+	AnyFile bool
+}
+
+// MapRegion maps a region of the file fd, which stays the caller's. It refuses
+// with ErrRegion a file that is too short or of the wrong file system.
+func MapRegion(fd int, s RegionSpec) (*Region, error) {
+	if err := checkRange(s.GPA, s.UVA, s.Size); err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, fmt.Errorf("%w: fstat: %w", ErrRegion, err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return nil, fmt.Errorf("%w: fstatfs: %w", ErrRegion, err)
+	}
+	page := uint64(unix.Getpagesize())
+	switch uint32(fs.Type) {
+	case unix.TMPFS_MAGIC:
+	case unix.HUGETLBFS_MAGIC:
+		page = uint64(fs.Bsize)
+	default:
+		if !s.AnyFile {
+			return nil, fmt.Errorf("%w: file system type %#x", ErrRegion, uint32(fs.Type))
+		}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG && !s.AnyFile {
+		return nil, fmt.Errorf("%w: file mode %#o", ErrRegion, st.Mode)
+	}
+	size := uint64(max(st.Size, 0))
+	if s.MmapOffset > size || s.Size > size-s.MmapOffset {
+		return nil, fmt.Errorf("%w: %#x bytes at %#x of a file of %#x", ErrRegion, s.Size, s.MmapOffset, size)
+	}
+	// size is below 2^63, so none of the sums below can wrap.
+	start := s.MmapOffset &^ (page - 1)
+	skip := s.MmapOffset - start
+	length := (skip + s.Size + page - 1) &^ (page - 1)
+	if length > math.MaxInt {
+		return nil, fmt.Errorf("%w: size %#x", ErrRegion, s.Size)
+	}
+	full, err := unix.Mmap(fd, int64(start), int(length), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, fmt.Errorf("%w: mmap %#x bytes: %w", ErrRegion, length, err)
+	}
+	// Guest memory belongs neither in core dumps nor in children. Both calls are
+	// advice: an old kernel without them serves as well.
+	_ = unix.Madvise(full, unix.MADV_DONTDUMP)
+	_ = unix.Madvise(full, unix.MADV_DONTFORK)
+	return &Region{gpa: s.GPA, uva: s.UVA, mem: full[skip : skip+s.Size : skip+s.Size], full: full}, nil
+}
+
+// Unmap gives the mapping back. The caller must have replaced every Memory that
+// holds the region (Space.Replace) before; views of it are dangling afterwards.
+func (r *Region) Unmap() error {
+	full := r.full
+	if full == nil {
+		return nil
+	}
+	r.full, r.mem = nil, nil
+	return unix.Munmap(full)
+}
