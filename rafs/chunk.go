@@ -27,8 +27,8 @@ type Chunk struct {
 	Off  uint64 // offset in the uncompressed blob, so also in the cache file
 	Size uint32 // uncompressed bytes, 1 to the blob's chunk size
 
-	CompressedOff  uint64 // offset in the blob file (of the batch, for batch chunks)
-	CompressedSize uint32 // stored bytes (of the batch, for batch chunks)
+	CompressedOff  uint64 // offset in the blob file (of the unit, for batch and zran chunks)
+	CompressedSize uint32 // stored bytes (of the unit, for batch and zran chunks)
 
 	// Batch and zran chunks are a slice of a larger unit. UnitSize is the
 	// uncompressed size of that unit and UnitOff this chunk's place in it; Unit is

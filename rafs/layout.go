@@ -77,7 +77,7 @@ func (f SuperFlags) Digester() Digester {
 	return DigesterBLAKE3
 }
 
-// CompressorFlag and DigesterFlag give the super block flag of an algorithm, or 0.
+// CompressorFlag gives the super block flag of a compressor, or 0.
 func CompressorFlag(c Compressor) SuperFlags {
 	switch c {
 	case CompressorNone:
