@@ -51,6 +51,14 @@ func loadDesc(table []byte, i uint32) desc {
 	return desc{addr: load64(table, i*16), len: uint32(w), flags: uint16(w >> 32), next: uint16(w >> 48)}
 }
 
+// loadDescPacked is loadDesc for packed rings, where the last two fields are
+// the buffer id and the flags, in this order.
+func loadDescPacked(table []byte, i uint32) desc {
+	d := loadDesc(table, i)
+	d.flags, d.next = d.next, d.flags
+	return d
+}
+
 // add appends the buffer of d. The limit keeps the sum of all lengths far below
 // any overflow.
 func (c *Chain) add(d *desc, maxBytes uint64) error {

@@ -19,7 +19,7 @@ func available(flags uint16, wrap bool) bool {
 // popPacked is Pop for packed rings.
 func (q *Queue) popPacked(c *Chain) (bool, error) {
 	// Acquires the rest of the chain, whose head flags the driver writes last.
-	if !available(uint16(load64(q.view.desc, uint32(q.next)*16+8)>>32), q.wrap) {
+	if !available(uint16(load64(q.view.desc, uint32(q.next)*16+8)>>48), q.wrap) {
 		return false, nil
 	}
 	slots, err := q.walkPacked(c)
@@ -48,7 +48,7 @@ func (q *Queue) walkPacked(c *Chain) (uint32, error) {
 	c.reset(0)
 	i := uint32(q.next)
 	for n := uint32(1); ; n++ {
-		d := loadDesc(q.view.desc, i)
+		d := loadDescPacked(q.view.desc, i)
 		if d.flags&DescIndirect != 0 {
 			if n > 1 {
 				return 0, &RingError{"desc.flags", uint64(d.flags), uint64(n), "indirect descriptor in a chain at place"}
@@ -145,7 +145,7 @@ func (q *Queue) idlePacked() (bool, error) {
 	}
 	storeRel(q.view.used, 0, w)
 	q.markUsed(q.view.mem.log, 0, 4)
-	return available(uint16(load64(q.view.desc, uint32(q.next)*16+8)>>32), q.wrap), nil
+	return available(uint16(load64(q.view.desc, uint32(q.next)*16+8)>>48), q.wrap), nil
 }
 
 // busyPacked tells the driver not to kick.

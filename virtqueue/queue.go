@@ -279,7 +279,12 @@ func (q *Queue) indirect(c *Chain, d *desc) error {
 		if steps == 0 {
 			return &RingError{"desc.next", uint64(i), uint64(n), "chain longer than its table of"}
 		}
-		e := loadDesc(table, i)
+		var e desc
+		if q.cfg.Packed {
+			e = loadDescPacked(table, i)
+		} else {
+			e = loadDesc(table, i)
+		}
 		if e.flags&DescIndirect != 0 {
 			return &RingError{"desc.flags", uint64(e.flags), DescIndirect, "nested"}
 		}
