@@ -310,7 +310,7 @@ func (c *checker) recordOf(index uint64, dir, n *Inode) (Inode, error) {
 	if index == uint64(n.ino) {
 		return *n, nil
 	}
-	link, err := c.im.parseV5(r, off)
+	link, err := c.im.parseV5(r, off, index)
 	if err == nil && (link.size != n.size || link.count != n.count || link.mode != n.mode) {
 		err = corrupt(off, "inode", "hard link differs from inode %d in size, mode or chunks", n.ino)
 	}

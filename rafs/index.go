@@ -70,7 +70,7 @@ func (t *ChunkIndexTable) fillV5() error {
 		if err != nil || r.mode()&ModeType != ModeRegular || r.ino() != i {
 			continue // hard links share the chunks of their first record
 		}
-		n, err := t.im.parseV5(r, off)
+		n, err := t.im.parseV5(r, off, i)
 		if err != nil {
 			continue
 		}

@@ -47,7 +47,7 @@ func (im *Image) inodeV5(ino Ino) (Inode, error) {
 	if got := r.ino(); got != uint64(ino) {
 		return Inode{}, corrupt(off+V5InodeInoAt, "inode.ino", "%d at index %d", got, ino)
 	}
-	return im.parseV5(r, off)
+	return im.parseV5(r, off, uint64(ino))
 }
 
 // obsoleteV5 recognises the record of section 1.13, made before the format was
@@ -58,8 +58,9 @@ func (im *Image) obsoleteV5(r *v5Inode) bool {
 		le32(r[modeAt:])&ModeType == ModeDir && le64(r[nlinkAt:]) != 0
 }
 
-// parseV5 checks a record and the sizes of what follows it.
-func (im *Image) parseV5(r *v5Inode, off uint64) (Inode, error) {
+// parseV5 checks a record and the sizes of what follows it. The index differs
+// from i_ino for further hard links, whose parent may come after i_ino.
+func (im *Image) parseV5(r *v5Inode, off, index uint64) (Inode, error) {
 	n := Inode{
 		im: im, ino: Ino(r.ino()), off: off,
 		size: r.size(), mode: r.mode(), nlink: r.nlink(),
@@ -73,8 +74,8 @@ func (im *Image) parseV5(r *v5Inode, off uint64) (Inode, error) {
 		return Inode{}, corrupt(off+V5InodeNlinkAt, "inode.nlink", "0")
 	case !validType(n.mode):
 		return Inode{}, corrupt(off+V5InodeModeAt, "inode.mode", "%#o", n.mode)
-	case n.ino == V5RootIno && r.parent() != 0, n.ino != V5RootIno && r.parent()-1 >= uint64(n.ino)-1:
-		return Inode{}, corrupt(off+V5InodeParentAt, "inode.parent", "%d of inode %d", r.parent(), n.ino)
+	case index == V5RootIno && r.parent() != 0, index != V5RootIno && r.parent()-1 >= index-1:
+		return Inode{}, corrupt(off+V5InodeParentAt, "inode.parent", "%d of inode %d", r.parent(), index)
 	case n.size > 1<<62:
 		return Inode{}, corrupt(off+V5InodeSizeAt, "inode.size", "%d", n.size)
 	}

@@ -103,14 +103,15 @@ func (im *Image) VerifyInode(ino Ino) error {
 		return err
 	}
 	for k := range uint64(n.count) {
-		r, off, err := im.recordV5(uint64(n.first) + k)
+		index := uint64(n.first) + k
+		r, off, err := im.recordV5(index)
 		if err != nil {
 			return err
 		}
 		if t := r.mode() & ModeType; t != ModeRegular && t != ModeSymlink {
 			continue
 		}
-		child, err := im.parseV5(r, off)
+		child, err := im.parseV5(r, off, index)
 		if err != nil {
 			return err
 		}
