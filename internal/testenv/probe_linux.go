@@ -1,0 +1,132 @@
+package testenv
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// probes finds out about each feature. The value is what is missing.
+var probes map[Feature]func() string
+
+func init() {
+	probes = map[Feature]func() string{
+		Root:        rootMissing,
+		FUSE:        fuseMissing,
+		Loop:        func() string { return rootAnd(deviceMissing("/dev/loop-control")) },
+		Erofs:       func() string { return rootAnd(filesystemMissing("erofs")) },
+		Overlay:     func() string { return rootAnd(filesystemMissing("overlay")) },
+		Ext4:        func() string { return rootAnd(first(filesystemMissing("ext4"), programMissing("mkfs.ext4"))) },
+		Netns:       func() string { return rootAnd(programMissing("ip")) },
+		QEMU:        func() string { return programMissing("qemu-system-x86_64") },
+		GuestKernel: guestKernelMissing,
+		Virtiofsd:   func() string { return rootAnd(programMissing("virtiofsd")) },
+		FsckErofs:   func() string { return programMissing("fsck.erofs") },
+		MkfsErofs:   func() string { return programMissing("mkfs.erofs") },
+		Debootstrap: func() string { return rootAnd(programMissing("debootstrap")) },
+		GNUTar:      func() string { return programMissing("tar") },
+		Fio:         func() string { return programMissing("fio") },
+		Samples:     testdataMissing,
+		TrustedAttr: trustedMissing,
+	}
+}
+
+func first(reasons ...string) string {
+	for _, r := range reasons {
+		if r != "" {
+			return r
+		}
+	}
+	return ""
+}
+
+func rootAnd(why string) string { return first(rootMissing(), why) }
+
+func rootMissing() string {
+	if os.Geteuid() != 0 {
+		return "not running as root"
+	}
+	return ""
+}
+
+func deviceMissing(path string) string {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err.Error()
+	}
+	_ = f.Close()
+	return ""
+}
+
+func fuseMissing() string {
+	return first(rootMissing(), deviceMissing("/dev/fuse"))
+}
+
+func programMissing(name string) string {
+	if Program(name) == "" {
+		return "no program " + name + " (scripts/install-deps installs it)"
+	}
+	return ""
+}
+
+func filesystemMissing(name string) string {
+	b, err := os.ReadFile("/proc/filesystems")
+	if err != nil {
+		return err.Error()
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 0 && f[len(f)-1] == name {
+			return ""
+		}
+	}
+	return "the kernel does not list " + name + " in /proc/filesystems"
+}
+
+// guestKernelMissing is content with a cached kernel or with what it takes to
+// fetch one.
+func guestKernelMissing() string {
+	cached, _ := filepath.Glob(filepath.Join(CacheDir(), "kernels", "*", "vmlinu*"))
+	if len(cached) >= 2 {
+		return ""
+	}
+	return first(programMissing("apt-get"), programMissing("dpkg-deb"))
+}
+
+func testdataDir() string {
+	if d := os.Getenv("VRAFS_TESTDATA"); d != "" {
+		return d
+	}
+	root := ModuleRoot()
+	if root == "" {
+		return ""
+	}
+	return filepath.Join(root, "..", "shared", "testdata", "nydus")
+}
+
+func testdataMissing() string {
+	dir := testdataDir()
+	if dir == "" {
+		return "not inside the module"
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return "no directory of sample images (set VRAFS_TESTDATA)"
+	}
+	return ""
+}
+
+func trustedMissing() string {
+	if why := rootMissing(); why != "" {
+		return why
+	}
+	f, err := os.CreateTemp("", "vrafs-trusted")
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = os.Remove(f.Name()); _ = f.Close() }()
+	if err := unix.Fsetxattr(int(f.Fd()), "trusted.vrafs", []byte("x"), 0); err != nil {
+		return "set trusted.vrafs: " + err.Error()
+	}
+	return ""
+}
