@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"vrafs/internal/codec"
+	"vrafs/internal/testenv"
 	"vrafs/rafs"
 )
 
@@ -32,7 +33,7 @@ const (
 
 func readReal(t testing.TB, name string) []byte {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(testdata(t), name))
+	b, err := os.ReadFile(filepath.Join(testenv.Testdata(t), name))
 	if err != nil {
 		t.Fatal(err)
 	}
