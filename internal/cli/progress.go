@@ -13,7 +13,6 @@ import (
 type Progress struct {
 	mu    sync.Mutex
 	w     io.Writer
-	what  string
 	start time.Time
 	last  time.Time
 	shown bool
@@ -24,16 +23,16 @@ type Progress struct {
 const progressDelay = 200 * time.Millisecond
 
 // NewProgress prepares the line for w, which is shown only if w is a terminal.
-func NewProgress(w io.Writer, what string) *Progress {
+func NewProgress(w io.Writer) *Progress {
 	if !Terminal(w) {
 		return nil
 	}
 	now := time.Now()
-	return &Progress{w: w, what: what, start: now, last: now}
+	return &Progress{w: w, start: now, last: now}
 }
 
-// Update shows how many bytes and entries were done so far.
-func (p *Progress) Update(entries, bytes uint64) {
+// Update shows how many bytes of total are done; a total of 0 is unknown.
+func (p *Progress) Update(done, total uint64, what string) {
 	if p == nil {
 		return
 	}
@@ -44,8 +43,13 @@ func (p *Progress) Update(entries, bytes uint64) {
 		return
 	}
 	p.last, p.shown = now, true
-	rate := float64(bytes) / now.Sub(p.start).Seconds()
-	fmt.Fprintf(p.w, "\r\x1b[K%s: %d entries, %s, %s/s", p.what, entries, Bytes(bytes), Bytes(uint64(rate)))
+	rate := Bytes(uint64(float64(done) / now.Sub(p.start).Seconds()))
+	if total == 0 {
+		fmt.Fprintf(p.w, "\r\x1b[K%s: %s, %s/s", what, Bytes(done), rate)
+		return
+	}
+	percent := float64(min(done, total)) / float64(total) * 100
+	fmt.Fprintf(p.w, "\r\x1b[K%s: %.0f %% of %s, %s/s", what, percent, Bytes(total), rate)
 }
 
 // Done erases the line.
