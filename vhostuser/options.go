@@ -2,17 +2,24 @@ package vhostuser
 
 import (
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"vrafs/virtqueue"
 )
 
 // Options are the knobs of Serve. The zero value is usable.
 type Options struct {
-	// Log receives what went wrong, at most once a minute per kind. nil: nowhere.
+	// Log receives what went wrong, at most once a minute and kind. nil: nowhere.
 	Log *slog.Logger
+	// Stats counts; one Stats may serve many connections. nil: not counted.
+	Stats *Stats
 	// AnyMemory accepts memory regions of any file system. See
 	// virtqueue.RegionSpec.AnyFile for what that risks.
 	AnyMemory bool
-	// NoPacked, NoReplyAck and Status change what is offered.
+	// NoPacked and NoReplyAck take something out of the offer, Status puts the
+	// STATUS protocol feature in.
 	NoPacked, NoReplyAck, Status bool
 	// MaxQueueSize limits ring sizes; 0: 32768.
 	MaxQueueSize int
@@ -21,4 +28,58 @@ type Options struct {
 	StopGrace time.Duration
 	// AbortWait is how long it waits after that before it gives them up; 0: 5 s.
 	AbortWait time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	if o.Stats == nil {
+		o.Stats = &Stats{}
+	}
+	if o.MaxQueueSize == 0 {
+		o.MaxQueueSize = virtqueue.MaxSize
+	}
+	if o.StopGrace == 0 {
+		o.StopGrace = 500 * time.Millisecond
+	}
+	if o.AbortWait == 0 {
+		o.AbortWait = 5 * time.Second
+	}
+	return o
+}
+
+// Stats are counters over all connections they are given to.
+type Stats struct {
+	Messages       atomic.Uint64 // received whole
+	ProtocolErrors atomic.Uint64 // connections ended by one
+	Refused        atomic.Uint64 // messages that failed
+	BrokenRings    atomic.Uint64 // stopped for what the driver put into them
+	Faults         atomic.Uint64 // of those, for guest memory that was gone
+	Lost           atomic.Uint64 // requests given up at a stop
+	Kicks          atomic.Uint64
+	Calls          atomic.Uint64
+}
+
+// A limiter logs each kind of line at most once a minute: peers cause them.
+type limiter struct {
+	log  *slog.Logger
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+func (l *limiter) warn(kind string, args ...any) {
+	if l.log == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if t, ok := l.last[kind]; ok && now.Sub(t) < time.Minute {
+		return
+	}
+	if l.last == nil {
+		l.last = make(map[string]time.Time)
+	}
+	if len(l.last) < 256 { // kinds are few; this only makes sure
+		l.last[kind] = now
+	}
+	l.log.Warn("vhost-user: "+kind, args...)
 }

@@ -1,16 +1,57 @@
 package vhostuser
 
-import "vrafs/virtqueue"
+import (
+	"errors"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
 
-// A Vring is one ring of a connection.
+	"golang.org/x/sys/unix"
+
+	"vrafs/virtqueue"
+)
+
+const (
+	// A drain publishes what it has completed after so many chains or bytes, so
+	// that the driver does not wait for the end of a long one.
+	flushChains = 32
+	flushBytes  = 256 << 10
+
+	// pollInterval is how often a ring without kick descriptor is looked at.
+	pollInterval = 200 * time.Microsecond
+
+	// hangupWait is how long the end of a connection waits for requests.
+	hangupWait = 20 * time.Millisecond
+)
+
+// A Vring is one ring from its start to its stop. Push, Flush and Complete stay
+// harmless after that, so that a worker may come late.
 type Vring struct {
-	index int
-	space *virtqueue.Space
-	q     *virtqueue.Queue
+	ring    *ring
+	space   *virtqueue.Space
+	q       *virtqueue.Queue
+	handler QueueHandler
+	stats   *Stats
+	log     *limiter
+
+	wake     int // eventfd: stopping was set, or the memory table changed
+	stopping atomic.Bool
+	unmapped atomic.Bool   // the goroutine waits for a table with its ring in it
+	done     chan struct{} // the goroutine's end; nil when it does not run
+	broken   atomic.Bool
+}
+
+// newVring returns a ring over q, without a goroutine yet.
+func newVring(s *session, r *ring, q *virtqueue.Queue) (*Vring, error) {
+	wake, err := newEventFD()
+	if err != nil {
+		return nil, err
+	}
+	return &Vring{ring: r, space: s.space, q: q, stats: s.o.Stats, log: &s.log, wake: wake}, nil
 }
 
 // Index returns the ring's number; for virtio-fs 0 is the hiprio queue.
-func (v *Vring) Index() int { return v.index }
+func (v *Vring) Index() int { return v.ring.index }
 
 // Size returns the number of ring entries: heads are below it.
 func (v *Vring) Size() int { return v.q.Size() }
@@ -24,18 +65,213 @@ func (v *Vring) Push(head uint16, writable []virtqueue.Seg, written uint32) {
 	v.q.Push(head, writable, written)
 }
 
+// MarkDirty marks guest memory that was written without being reported to Push.
+func (v *Vring) MarkDirty(segs []virtqueue.Seg, n uint64) { v.q.MarkDirty(segs, n) }
+
 // Flush publishes what was pushed and calls the driver if it wants that.
 func (v *Vring) Flush() {
 	if v.q.Flush() {
-		v.call()
+		v.stats.Calls.Add(1)
+		v.ring.signalCall()
 	}
 }
 
 // Complete is Push and Flush: how a worker completes a chain. It may be called
-// from any goroutine, outside epochs.
+// from any goroutine that is prepared for faults (see package virtqueue),
+// outside epochs.
 func (v *Vring) Complete(head uint16, writable []virtqueue.Seg, written uint32) {
 	v.Push(head, writable, written)
 	v.Flush()
 }
 
-func (v *Vring) call() {}
+// start starts the goroutine unless it runs or the ring is broken.
+func (v *Vring) start() {
+	if v.done != nil || v.broken.Load() {
+		return
+	}
+	v.stopping.Store(false)
+	v.done = make(chan struct{})
+	go v.serve(v.ring.kick, v.done)
+}
+
+// halt ends the goroutine.
+func (v *Vring) halt() {
+	if v.done == nil {
+		return
+	}
+	v.stopping.Store(true)
+	signal(v.wake, true)
+	<-v.done
+	v.done = nil
+}
+
+// memoryChanged wakes the goroutine if it waits for that.
+func (v *Vring) memoryChanged() {
+	if v.unmapped.Load() {
+		signal(v.wake, true)
+	}
+}
+
+// drain waits until everything taken is completed and published, and returns how
+// much was given up. The goroutine has ended. With an in-flight region a
+// front-end that hung up finds unfinished requests there when it comes back, so
+// they are not answered with errors.
+func (v *Vring) drain(o Options, hangup, tracked bool) (lost int) {
+	grace, abort := o.StopGrace, o.AbortWait
+	if hangup {
+		grace = min(grace, hangupWait)
+	}
+	drained := v.q.Drained()
+	if waitFor(drained, grace) || hangup && tracked {
+		return 0
+	}
+	v.handler.Abort()
+	if waitFor(drained, abort) {
+		return 0
+	}
+	return v.q.Outstanding()
+}
+
+// waitFor waits for c, at most d, and reports whether it came.
+func waitFor(c <-chan struct{}, d time.Duration) bool {
+	select {
+	case <-c:
+		return true
+	default:
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-c:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
+// close frees the ring. The goroutine has ended.
+func (v *Vring) close() {
+	v.q.Close()
+	v.handler.Close()
+	closeFD(v.wake)
+}
+
+// serve is the ring's goroutine.
+func (v *Vring) serve(kick int, done chan struct{}) {
+	debug.SetPanicOnFault(true)
+	defer close(done)
+	defer func() {
+		if r := recover(); r != nil {
+			v.fail(caught(r))
+		}
+	}()
+	if err := v.loop(kick); err != nil {
+		v.fail(err)
+	}
+}
+
+// fail marks the ring broken: it is not served again until it was stopped.
+func (v *Vring) fail(err error) {
+	v.q.Leave()
+	v.broken.Store(true)
+	v.stats.BrokenRings.Add(1)
+	if errors.Is(err, errFault) {
+		v.stats.Faults.Add(1)
+	}
+	v.log.warn("broken ring", "ring", v.ring.index, "err", err)
+	v.ring.signalErr()
+}
+
+// loop serves until the ring is to stop (nil) or is broken.
+func (v *Vring) loop(kick int) error {
+	var c virtqueue.Chain
+	for {
+		err := v.q.Enter()
+		if err == nil {
+			v.unmapped.Store(false)
+			v.Flush() // what was completed while the ring was not mapped
+			err = v.drainRing(&c)
+			v.q.Leave()
+		}
+		switch {
+		case v.stopping.Load():
+			return nil
+		case errors.Is(err, virtqueue.ErrNoRing):
+			// Announce the wait, then look again: a table published in between has
+			// seen no announcement.
+			if !v.unmapped.Swap(true) {
+				continue
+			}
+		case err != nil:
+			return err
+		}
+		if kick, err = v.wait(kick); err != nil {
+			return err
+		}
+		if v.stopping.Load() {
+			return nil
+		}
+	}
+}
+
+// drainRing serves chains until there are none, kicks asked for. It runs inside
+// an epoch and ends in one, but on ErrNoRing.
+func (v *Vring) drainRing(c *virtqueue.Chain) error {
+	v.q.Busy()
+	chains, bytes := 0, uint64(0)
+	for !v.stopping.Load() {
+		ok, err := v.q.Pop(c)
+		if err != nil {
+			v.Flush()
+			return err
+		}
+		if ok {
+			v.handler.Handle(c)
+			chains++
+			if bytes += c.WritableBytes + c.ReadableBytes; chains >= flushChains || bytes >= flushBytes {
+				v.Flush()
+				chains, bytes = 0, 0
+			}
+			continue
+		}
+		v.Flush()
+		more, err := v.q.Idle()
+		if !more {
+			return err
+		}
+		v.q.Busy()
+	}
+	v.Flush()
+	return nil
+}
+
+// wait blocks until a kick or a wake. It returns the kick descriptor to use from
+// now on: -1 once that broke.
+func (v *Vring) wait(kick int) (int, error) {
+	p := [2]unix.PollFd{{Fd: int32(v.wake), Events: unix.POLLIN}, {Fd: int32(kick), Events: unix.POLLIN}}
+	var timeout *unix.Timespec
+	if kick < 0 { // ignored by ppoll
+		t := unix.NsecToTimespec(int64(pollInterval))
+		timeout = &t
+	}
+	for {
+		_, err := unix.Ppoll(p[:], timeout, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return kick, err
+		}
+		if p[0].Revents != 0 {
+			drain(v.wake)
+		}
+		switch {
+		case p[1].Revents&unix.POLLIN != 0:
+			v.stats.Kicks.Add(1)
+			drain(kick)
+		case p[1].Revents != 0: // an eventfd in error: nothing will come
+			kick = -1
+		}
+		return kick, nil
+	}
+}

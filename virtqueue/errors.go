@@ -13,8 +13,9 @@ var (
 	ErrUnmapped = errors.New("address not in guest memory")
 	// ErrRegion is the class of refused memory regions.
 	ErrRegion = errors.New("bad memory region")
-	// ErrClosed is returned by a Queue after Close.
-	ErrClosed = errors.New("queue closed")
+	// ErrNoRing is returned by Enter and Pop while the ring's own areas are not in
+	// the memory table. A later table may have them again.
+	ErrNoRing = errors.New("ring not in guest memory")
 )
 
 // A RingError says which word of a ring is wrong. It wraps ErrCorrupt.

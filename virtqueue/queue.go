@@ -202,8 +202,8 @@ func (q *Queue) init() error {
 func (q *Queue) Size() int { return int(q.size) }
 
 // Enter starts an epoch of the popping goroutine: Pop and Idle are called
-// inside one. It fails with an AddrError when the ring is not in the current
-// memory table; a later table may have it again.
+// inside one. It fails with ErrNoRing, outside any epoch, when the ring is not in
+// the current memory table.
 func (q *Queue) Enter() error {
 	m := q.pin.Enter()
 	if m == q.view.mem {
@@ -213,7 +213,7 @@ func (q *Queue) Enter() error {
 	if err != nil {
 		q.pin.Leave()
 		q.view = view{}
-		return err
+		return fmt.Errorf("%w: %w", ErrNoRing, err)
 	}
 	q.view = v
 	return nil
@@ -223,9 +223,8 @@ func (q *Queue) Enter() error {
 func (q *Queue) Leave() { q.pin.Leave() }
 
 // Pop takes the next chain into c and reports whether there was one. An error
-// is fatal for the queue, and the chain it concerns stays in the ring; only an
-// AddrError about the ring's own areas may heal with the next memory table, see
-// Enter. A long drain picks up new memory tables here, so views of the chain
+// is fatal for the queue, and the chain it concerns stays in the ring; only
+// ErrNoRing may heal, see Enter. A long drain picks up new memory tables here, so views of the chain
 // before are dead. Pop does not allocate once c has grown.
 func (q *Queue) Pop(c *Chain) (bool, error) {
 	if q.pin.Stale() {

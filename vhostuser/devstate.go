@@ -1,0 +1,188 @@
+package vhostuser
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxState bounds what LoadState may be given.
+const maxState = 256 << 20
+
+// pipeChunk is what a blocking pipe that polls writable takes without blocking.
+const pipeChunk = 4096
+
+// A transfer moves the device's state over the descriptor of SET_DEVICE_STATE_FD
+// in a goroutine of its own, which ends when told to.
+type transfer struct {
+	fd     int
+	cancel int // eventfd
+	ready  int // eventfd: finished
+	done   chan struct{}
+	err    error // after done
+}
+
+// setDeviceStateFD starts a transfer (vhost-user, "Migrating back-end state").
+// The reply holds an error in bits 0 to 7 and, in bit 8, that no descriptor
+// comes with it.
+func (s *session) setDeviceStateFD(m *message) error {
+	const noFD, failed = 0x100, 1
+	direction, phase := u32(m.payload, 0), u32(m.payload, 4)
+	err := s.startTransfer(m, direction, phase)
+	if err != nil {
+		m.replyU64(noFD | failed)
+		return err
+	}
+	m.replyU64(noFD)
+	return nil
+}
+
+func (s *session) startTransfer(m *message, direction, phase uint32) error {
+	const save, load = 0, 1
+	if direction > load || phase != 0 {
+		return fmt.Errorf("%w: direction %d, phase %d", errRefused, direction, phase)
+	}
+	for _, r := range s.rings {
+		if r.run != nil {
+			return fmt.Errorf("%w: device state: %w", errRefused, errNotStopped)
+		}
+	}
+	var state bytes.Buffer
+	if direction == save {
+		if err := s.dev.SaveState(&state); err != nil {
+			return fmt.Errorf("save state: %w", err)
+		}
+	}
+	s.transfer.end()
+	s.transfer = nil
+	cancel, err := newEventFD()
+	if err != nil {
+		return err
+	}
+	ready, err := newEventFD()
+	if err != nil {
+		closeFD(cancel)
+		return err
+	}
+	t := &transfer{fd: m.take(0), cancel: cancel, ready: ready, done: make(chan struct{})}
+	s.transfer = t
+	go t.run(func() error {
+		if direction == save {
+			return t.write(state.Bytes())
+		}
+		b, err := t.readAll()
+		if err != nil {
+			return err
+		}
+		return s.dev.LoadState(bytes.NewReader(b))
+	})
+	return nil
+}
+
+// checkDeviceState waits for the end of the transfer and tells how it went.
+func (s *session) checkDeviceState(m *message) error {
+	t := s.transfer
+	if t == nil {
+		m.replyU64(1)
+		return fmt.Errorf("%w: no device state was transferred", errRefused)
+	}
+	if !s.conn.hungUp(t.ready) {
+		return io.EOF
+	}
+	<-t.done
+	err := t.err
+	s.transfer.end()
+	s.transfer = nil
+	if err != nil {
+		m.replyU64(1)
+		return fmt.Errorf("device state: %w", err)
+	}
+	m.replyU64(0)
+	return nil
+}
+
+// run does the work and closes the descriptor, which is the end of file for the
+// other side.
+func (t *transfer) run(work func() error) {
+	debug.SetPanicOnFault(true)
+	defer close(t.done)
+	defer signal(t.ready, true)
+	defer func() {
+		if r := recover(); r != nil {
+			t.err = caught(r)
+		}
+		closeFD(t.fd)
+	}()
+	t.err = work()
+}
+
+// end cancels the transfer, if there is one, and waits for its goroutine.
+func (t *transfer) end() {
+	if t == nil {
+		return
+	}
+	signal(t.cancel, true)
+	<-t.done
+	closeFD(t.cancel)
+	closeFD(t.ready)
+}
+
+// wait blocks until the descriptor is ready or the transfer is cancelled.
+func (t *transfer) wait(events int16) error {
+	for {
+		p := [2]unix.PollFd{{Fd: int32(t.fd), Events: events}, {Fd: int32(t.cancel), Events: unix.POLLIN}}
+		_, err := unix.Ppoll(p[:], nil, nil)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return fmt.Errorf("ppoll: %w", err)
+		case p[1].Revents != 0:
+			return errors.New("cancelled")
+		default:
+			return nil
+		}
+	}
+}
+
+func (t *transfer) write(b []byte) error {
+	for len(b) > 0 {
+		if err := t.wait(unix.POLLOUT); err != nil {
+			return err
+		}
+		n, err := unix.Write(t.fd, b[:min(len(b), pipeChunk)])
+		if err == unix.EAGAIN || err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+func (t *transfer) readAll() ([]byte, error) {
+	var b []byte
+	buf := make([]byte, 64<<10)
+	for {
+		if err := t.wait(unix.POLLIN); err != nil {
+			return nil, err
+		}
+		n, err := unix.Read(t.fd, buf)
+		switch {
+		case err == unix.EAGAIN || err == unix.EINTR:
+		case err != nil:
+			return nil, fmt.Errorf("read: %w", err)
+		case n == 0:
+			return b, nil
+		case len(b)+n > maxState:
+			return nil, fmt.Errorf("state longer than %d bytes", maxState)
+		default:
+			b = append(b, buf[:n]...)
+		}
+	}
+}

@@ -1,0 +1,69 @@
+package vhostuser
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// one is what a signal writes to an eventfd.
+var one = []byte{1, 0, 0, 0, 0, 0, 0, 0}
+
+// newEventFD returns an eventfd of our own.
+func newEventFD() (int, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return -1, fmt.Errorf("eventfd: %w", err)
+	}
+	return fd, nil
+}
+
+// closeFD closes fd unless it is negative.
+func closeFD(fd int) {
+	if fd >= 0 {
+		_ = unix.Close(fd) // nothing can be done, and Linux frees it anyway
+	}
+}
+
+// signal adds one to an eventfd, unless it would block. The front-end's
+// descriptors are often non-blocking; where they are not, a full counter must
+// not stop us, and their flags are not ours to change.
+func signal(fd int, nonblock bool) {
+	if fd < 0 {
+		return
+	}
+	if !nonblock {
+		p := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+		if n, err := unix.Ppoll(p[:], &unix.Timespec{}, nil); err != nil || n == 0 || p[0].Revents&unix.POLLOUT == 0 {
+			return // full: the reader has something to read
+		}
+	}
+	// EAGAIN means the counter is full, so the reader is told already.
+	_, _ = unix.Write(fd, one)
+}
+
+// drain resets an eventfd without ever waiting, whoever else reads it.
+func drain(fd int) {
+	var b [8]byte
+	if _, err := unix.Preadv2(fd, [][]byte{b[:]}, -1, unix.RWF_NOWAIT); err == unix.EOPNOTSUPP {
+		_, _ = unix.Read(fd, b[:]) // an old kernel; poll has said it is readable
+	}
+}
+
+// checkEventFD refuses what is no eventfd: a pipe or socket could block us, a
+// regular file is always readable. Eventfds are anonymous inodes, without a
+// file type. It also tells whether the descriptor is non-blocking.
+func checkEventFD(fd int) (nonblock bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return false, fmt.Errorf("fstat: %w", err)
+	}
+	if st.Mode&unix.S_IFMT != 0 {
+		return false, fmt.Errorf("descriptor of mode %#o is no eventfd", st.Mode)
+	}
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		return false, fmt.Errorf("fcntl: %w", err)
+	}
+	return flags&unix.O_NONBLOCK != 0, nil
+}
