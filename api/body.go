@@ -38,8 +38,11 @@ func readBody(r *http.Request) ([]byte, error) {
 	return p, nil
 }
 
-// noBody checks that there is no body.
+// noBody checks that there is no body. One that is announced need not arrive.
 func noBody(r *http.Request) error {
+	if r.ContentLength > 0 {
+		return errBadRequest
+	}
 	var b [1]byte
 	if n, _ := io.ReadFull(r.Body, b[:]); n != 0 {
 		return errBadRequest

@@ -80,6 +80,10 @@ func Handler(d Daemon) http.Handler {
 		}
 		v, err := rt.serve(d, r)
 		if err != nil {
+			if errors.Is(err, errBadRequest) {
+				// The rest of a refused body may never come: don't wait for it.
+				h.Set("Connection", "close")
+			}
 			status, message := describe(rt, err)
 			answerError(w, status, message)
 			return
@@ -101,7 +105,6 @@ func describe(rt route, err error) (int, string) {
 
 func answer(w http.ResponseWriter, v any) {
 	if v == nil {
-		w.Header().Set("Content-Length", "0")
 		w.WriteHeader(http.StatusNoContent)
 		return
 	}
