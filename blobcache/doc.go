@@ -1,0 +1,39 @@
+// Package blobcache keeps verified chunk data in local files and fetches what is
+// missing.
+//
+//	<id>.blob.data            chunks at their uncompressed offsets, sparse    shared with nydusd
+//	<id>.blob.data.chunk_map  bit i: somebody says that chunk i is there      shared with nydusd
+//	<id>.blob.meta            chunk info array, header                        shared with nydusd
+//	<id>.blob.vrafs           entry i: the proof chunk i passed               ours (verified.go)
+//
+//	TryRead   private bits of the image --all set--> preadv2 into the caller's buffers
+//	             | ErrMiss
+//	Fetch     proof in the sidecar? -> chunk in the file, digest right? -> back end:
+//	             one flight per chunk, merged ranges -> decode, digest, store
+//	Read      blocking preadv2; what could not be stored comes from a memory file
+//
+// Trusted for nothing: the back end, the files of the directory (any process may
+// write there, a nydusd at the same time as we), and the image beyond its
+// digests. A chunk is served only if an image that is served here names its digest
+// and the bytes in the file had it after this boot. The order of writing is
+//
+//	data visible, digest checked, then our proof, then the shared bit
+//
+// and no proof of another boot, or of another data file, is believed. Proofs are
+// bound to place, size and digest, so images that call different chunks by one
+// number do not vouch for each other.
+//
+// Limits, on purpose. A foreign nydusd, or whoever else may write to the
+// directory, can overwrite a chunk after we verified it: a cache that must hold
+// against that needs a directory of its own. Bits are never cleared and nothing is
+// punched out of a data file; when that comes it needs a write lease, so no
+// descriptor of a data file, nor a copy of one, ever leaves this package.
+//
+// Goroutines and locks. TryRead takes no lock and writes no shared memory. A
+// Fetch waits without holding anything. scheduler.mu is a leaf, held for no
+// system call; blob.mu is held while the files of a blob are opened and while
+// its tables are loaded, and is taken before scheduler.mu.
+//
+// Source: RAFS, sections 4 (data blobs), 5 (local cache files) and 8.3 (data
+// validation); design decisions 1 to 3 (docs/design/cache.md).
+package blobcache
