@@ -36,6 +36,16 @@ func Scan(root string, o ScanOptions) ([]Entry, error) {
 	return s.entries, nil
 }
 
+// Digest is an Entry's Digest for the regular file at path.
+func Digest(path string, o ScanOptions) (string, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	s := scanner{o: o, buf: make([]byte, 1<<20)}
+	return s.digest(path, st.Size())
+}
+
 type inode struct{ dev, ino uint64 }
 
 type scanner struct {
