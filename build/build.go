@@ -23,7 +23,6 @@
 package build
 
 import (
-	"context"
 	"errors"
 	"io"
 	"time"
@@ -209,12 +208,4 @@ type Result struct {
 type Stage struct {
 	Name string // build_tree, dump_blob, ...
 	Took time.Duration
-}
-
-// Build makes one image or one layer. It reads src once, writes to sink and
-// returns when everything is written. Outputs in files of a failed build are
-// removed, except special files. Errors are of class ErrOptions, ErrSource,
-// ErrInconsistent or rafs.ErrCorrupt where they are not the system's.
-func Build(ctx context.Context, src Source, sink Sink, o Options) (*Result, error) {
-	return nil, errors.ErrUnsupported
 }

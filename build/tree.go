@@ -44,7 +44,6 @@ const (
 	inodeLinked                          // from a hard link in the source
 	inodeLower                           // comes from the parent image
 	inodeOpaque                          // overlayfs opaque directory
-	inodePlaced                          // has a nid
 	inodeSparse                          // the source file has holes
 	inodeImplied                         // directory that the tar only implies
 	inodeExternal                        // data in an external blob
@@ -90,24 +89,6 @@ func (in *inode) setXattrs(xs []xattr) error {
 	return nil
 }
 
-// xattrIndex gives the EROFS name index and the part of name that is stored.
-// ok is false for names outside the allowed name spaces (rafs.md 1.8, 2.12).
-func xattrIndex(name string) (index uint8, suffix string, ok bool) {
-	switch {
-	case strings.HasPrefix(name, "user."):
-		return rafs.V6XattrUser, name[5:], true
-	case name == "system.posix_acl_access":
-		return rafs.V6XattrACLAccess, "", true
-	case name == "system.posix_acl_default":
-		return rafs.V6XattrACLDefault, "", true
-	case strings.HasPrefix(name, "trusted."):
-		return rafs.V6XattrTrusted, name[8:], true
-	case strings.HasPrefix(name, "security."):
-		return rafs.V6XattrSecurity, name[9:], true
-	}
-	return 0, "", false
-}
-
 func checkXattr(x xattr) error {
 	if _, _, ok := xattrIndex(x.name); !ok {
 		return fmt.Errorf("%w: xattr %q: name space not supported", ErrSource, x.name)
@@ -130,6 +111,9 @@ type node struct {
 	index  uint32  // 1-based, set by number
 	child  uint32  // directories: index of the first child
 }
+
+// first reports whether n is the first name of its inode. number decides it.
+func (n *node) first() bool { return n.in.ino == n.index }
 
 // path is the absolute path of n.
 func (n *node) path() string {

@@ -1,0 +1,362 @@
+package build
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"vrafs/internal/codec"
+	"vrafs/rafs"
+)
+
+// A builder holds the state of one Build.
+type builder struct {
+	src  Source
+	sink Sink
+	o    Options
+
+	blobs  []rafs.Blob
+	set    *chunkSet
+	own    *blobOut // the blob this build writes
+	blob   *blobWriter
+	cache  *cacheWriter
+	xts    *codec.XTS
+	parent *image
+	root   *node
+
+	prefetched int // leading files of the data order that match a pattern
+	res        Result
+}
+
+// Build makes one image or one layer. It reads src once, writes to sink and
+// returns when everything is written. Outputs in files of a failed build are
+// removed, except special files. Errors are of class ErrOptions, ErrSource,
+// ErrInconsistent or rafs.ErrCorrupt where they are not the system's.
+func Build(ctx context.Context, src Source, sink Sink, o Options) (*Result, error) {
+	if err := o.normalize(&src, &sink); err != nil {
+		return nil, err
+	}
+	b := &builder{src: src, sink: sink, o: o, set: newChunkSet(), own: &blobOut{table: -1, off: o.BlobOffset}}
+	b.own.align = o.AlignedChunk || o.Version == rafs.V6
+	if err := b.run(ctx); err != nil {
+		b.blob.abort()
+		b.cache.abort()
+		return nil, err
+	}
+	return &b.res, nil
+}
+
+func (b *builder) run(ctx context.Context) error {
+	start := time.Now()
+	steps := []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"load_chunk_dict", func(context.Context) error { return b.loadInputs() }},
+		{"open_output", func(context.Context) error { return b.openOutputs() }},
+		{"dump_blob", b.dump},
+		{"dump_bootstrap", b.finish},
+	}
+	for _, s := range steps {
+		t := time.Now()
+		if err := s.do(ctx); err != nil {
+			return err
+		}
+		b.stage(s.name, t)
+	}
+	b.stage("total_build", start)
+	return nil
+}
+
+func (b *builder) stage(name string, since time.Time) {
+	b.res.Stages = append(b.res.Stages, Stage{name, time.Since(since)})
+}
+
+// loadInputs reads the parent and the chunk dictionary.
+func (b *builder) loadInputs() error {
+	if b.o.Parent != nil {
+		m, err := loadImage(b.o.Parent, 0)
+		if err != nil {
+			return fmt.Errorf("parent: %w", err)
+		}
+		if err := b.o.compatible(m, "parent "+b.o.Parent.Name); err != nil {
+			return err
+		}
+		b.parent, b.blobs = m, m.blobs
+		for i := range m.chunks {
+			b.set.adopt(m.chunks[i], m.blobs[m.chunks[i].Blob].Digester == b.o.Digester)
+		}
+	}
+	if b.o.ChunkDict != nil {
+		m, err := loadImage(b.o.ChunkDict, 0)
+		if err != nil {
+			return fmt.Errorf("chunk dictionary: %w", err)
+		}
+		if err := b.o.compatible(m, "chunk dictionary "+b.o.ChunkDict.Name); err != nil {
+			return err
+		}
+		b.set.useDict(m, b.o.Digester, b.dictBlob(m))
+	}
+	return nil
+}
+
+// dictBlob gives the place of a dictionary's blob in the blob table, where it is
+// put at its first use.
+func (b *builder) dictBlob(dict *image) func(uint16) (uint16, error) {
+	return func(i uint16) (uint16, error) {
+		id := dict.blobs[i].ID
+		for t := range b.blobs {
+			if b.blobs[t].ID == id && t != b.own.table {
+				return uint16(t), nil
+			}
+		}
+		t, err := b.addBlob(dict.blobs[i])
+		return uint16(t), err
+	}
+}
+
+func (b *builder) addBlob(e rafs.Blob) (int, error) {
+	limit := rafs.V5MaxBlobs
+	if b.o.Version == rafs.V6 {
+		limit = rafs.V6MaxBlobs
+	}
+	if len(b.blobs) >= limit {
+		return 0, fmt.Errorf("%w: more than %d blobs", ErrInconsistent, limit)
+	}
+	e.Index = len(b.blobs)
+	b.blobs = append(b.blobs, e)
+	return e.Index, nil
+}
+
+// ownBlob puts the new blob into the table.
+func (b *builder) ownBlob() (int, error) {
+	return b.addBlob(rafs.Blob{
+		ChunkSize: b.o.ChunkSize, Compressor: b.o.Compressor, Digester: b.o.Digester, Features: b.o.features(),
+	})
+}
+
+func (b *builder) openOutputs() error {
+	if b.o.Encrypt {
+		key, iv := b.o.Key, b.o.IV
+		if key == ([32]byte{}) {
+			// Never returns an error (Go 1.24).
+			_, _ = rand.Read(key[:])
+			_, _ = rand.Read(iv[:])
+		}
+		var err error
+		if b.xts, err = codec.NewXTS(key, iv); err != nil {
+			return fmt.Errorf("%w: %w", ErrOptions, err)
+		}
+		b.o.Key, b.o.IV = key, iv
+	}
+	var err error
+	if b.sink.CacheDir != "" {
+		if b.cache, err = newCacheWriter(b.sink.CacheDir); err != nil {
+			return err
+		}
+	}
+	b.blob, err = newBlobWriter(&b.sink, b.o.BlobID == "" || b.o.BlobTOC)
+	return err
+}
+
+// dump reads the source and stores its data.
+func (b *builder) dump(ctx context.Context) error {
+	switch b.src.typ {
+	case TypeDirectory:
+		return b.dumpDir(ctx)
+	default:
+		return fmt.Errorf("%w: source type %d is not supported", ErrOptions, b.src.typ)
+	}
+}
+
+func (b *builder) dumpDir(ctx context.Context) error {
+	s, err := openDirSource(b.src.path)
+	if err != nil {
+		return err
+	}
+	defer s.root.Close()
+	t := time.Now()
+	upper, err := s.walk(ctx, max(2, b.o.Workers))
+	if err != nil {
+		return err
+	}
+	b.stack(upper)
+	b.stage("build_tree", t)
+	p := b.pipeline()
+	p.read = func(j *job) error { return s.readJob(p, j) }
+	p.start(ctx, b.o.Workers)
+	files, n := prefetchOrder(newFiles(b.root), b.o.Prefetch)
+	b.prefetched = n
+	if err := p.finish(s.dump(p, files)); err != nil {
+		return err
+	}
+	b.settle(p)
+	if b.o.Prefetch.Policy == PrefetchBlob && b.o.Version == rafs.V5 {
+		b.setPrefetchRange(files[:n])
+	}
+	return nil
+}
+
+// stack puts the new tree on the parent's.
+func (b *builder) stack(upper *node) {
+	var lower *node
+	if b.parent != nil {
+		lower = b.parent.root
+	}
+	overlay(lower, upper, b.o.Whiteout)
+	b.root = upper
+}
+
+// newFiles lists the regular files of this layer that have data, once each, in
+// the order of numbering.
+func newFiles(root *node) []*node {
+	var files []*node
+	_ = root.visit(func(n *node) error {
+		in := n.in
+		if in.isReg() && in.size > 0 && in.flags&(inodeLower|inodeDumped) == 0 {
+			in.flags |= inodeDumped
+			files = append(files, n)
+		}
+		return nil
+	})
+	return files
+}
+
+func (b *builder) pipeline() *pipeline {
+	p := &pipeline{set: b.set, out: b.own, o: &b.o, w: b.blob.w, cache: b.cache, xts: b.xts, newBlob: b.ownBlob}
+	if b.blob.id != nil {
+		p.hash = b.blob.id
+	}
+	if b.blob.out == nil && b.sink.BlobWriter == nil {
+		p.w = io.Discard
+	}
+	return p
+}
+
+// settle takes over what the pipeline counted.
+func (b *builder) settle(p *pipeline) {
+	p.settle()
+	b.blob.size += b.own.off - b.o.BlobOffset
+	b.res.DataSize, b.res.DedupSize, b.res.DedupCount = p.dataSize, p.dedupSize, p.dedupCount
+}
+
+// setPrefetchRange makes the blob's first bytes, up to the end of the files, its
+// prefetch range (rafs.md 6.7).
+func (b *builder) setPrefetchRange(files []*node) {
+	if b.own.table < 0 {
+		return
+	}
+	var end uint64
+	for _, n := range files {
+		for _, id := range n.in.chunks {
+			if c := &b.set.list[id]; int(c.Blob) == b.own.table {
+				end = max(end, c.CompressedOff+uint64(c.CompressedSize))
+			}
+		}
+	}
+	b.blobs[b.own.table].PrefetchSize = uint32(min(end, 1<<32-1))
+}
+
+// finish writes everything after the chunk data, checks the result and names
+// the outputs.
+func (b *builder) finish(ctx context.Context) error {
+	if err := b.checkPlace(); err != nil {
+		return err
+	}
+	m := &image{
+		version: b.o.Version, flags: b.o.flags(), chunkSize: b.o.ChunkSize, root: b.root, chunks: b.set.list,
+		digester: b.o.Digester, prefetch: prefetchNodes(b.root, b.o.Prefetch),
+	}
+	s := &sections{b: b, m: m}
+	if err := s.write(); err != nil {
+		return err
+	}
+	if !b.o.SkipCheck {
+		if err := checkResult(ctx, s.bootstrap); err != nil {
+			return err
+		}
+	}
+	return b.commit(s)
+}
+
+// checkPlace refuses data without a place to put it.
+func (b *builder) checkPlace() error {
+	hasBlob := b.own.table >= 0 || b.o.InlineMeta
+	if hasBlob && b.blob.out == nil && b.sink.BlobWriter == nil && b.sink.CacheDir == "" {
+		return fmt.Errorf("%w: no place for the data blob", ErrOptions)
+	}
+	return nil
+}
+
+// checkResult reads the finished bootstrap as any reader would.
+func checkResult(ctx context.Context, data []byte) error {
+	im, err := rafs.Open(data, rafs.Options{})
+	if err != nil {
+		return fmt.Errorf("check the result: %w", err)
+	}
+	if _, err := im.Check(ctx, rafs.CheckOptions{MaxProblems: 1}); err != nil {
+		return fmt.Errorf("check the result: %w", err)
+	}
+	return nil
+}
+
+// commit gives the outputs their names. The bootstrap comes last: who sees it
+// finds the blob.
+func (b *builder) commit(s *sections) error {
+	id := b.o.BlobID
+	if id == "" {
+		id = b.blob.sum()
+	}
+	wrote := b.own.table >= 0 || b.o.InlineMeta
+	if b.cache != nil {
+		if b.own.table < 0 {
+			b.cache.abort()
+		} else if err := b.cache.commit(id, b.blobs[b.own.table].UncompressedSize, s.array, s.header); err != nil {
+			return err
+		}
+	}
+	if b.blob.out != nil {
+		if !wrote && b.blob.out.rename {
+			b.blob.out.abort()
+		} else if err := b.blob.out.commit(id); err != nil {
+			return fmt.Errorf("write blob: %w", err)
+		} else {
+			b.res.BlobPath = b.blob.out.path
+		}
+	}
+	if wrote {
+		b.res.BlobID, b.res.BlobSize = id, b.blob.size
+	}
+	if !b.o.InlineMeta {
+		path, err := writeBootstrap(&b.sink, s.bootstrap)
+		if err != nil {
+			b.removeBlob()
+			return err
+		}
+		b.res.Bootstrap = path
+	}
+	b.res.Version, b.res.Compressor, b.res.Inodes = b.o.Version, b.o.Compressor, uint64(s.m.num.names)
+	for i := range b.blobs {
+		name := b.blobs[i].ID
+		if i == b.own.table {
+			name = id
+		}
+		if !slices.Contains(b.res.Blobs, name) {
+			b.res.Blobs = append(b.res.Blobs, name)
+		}
+	}
+	return nil
+}
+
+// removeBlob removes a blob that was committed already, if it was a new file.
+func (b *builder) removeBlob() {
+	if b.blob.out != nil && b.res.BlobPath != "" {
+		if st, err := os.Lstat(b.res.BlobPath); err == nil && st.Mode().IsRegular() {
+			os.Remove(b.res.BlobPath)
+		}
+	}
+}
