@@ -174,7 +174,7 @@ func (b *builder) dump(ctx context.Context) error {
 }
 
 func (b *builder) dumpDir(ctx context.Context) error {
-	s, err := openDirSource(b.src.path)
+	s, err := openDirSource(b.src.path, b.o.Version == rafs.V6)
 	if err != nil {
 		return err
 	}

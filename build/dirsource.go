@@ -18,6 +18,9 @@ import (
 type dirSource struct {
 	root *os.File
 	name string
+	// linkAny keeps hard links of symlinks, devices and so on. v5 has links of
+	// regular files only (rafs.md 1.7).
+	linkAny bool
 
 	mu    sync.Mutex // guards links
 	links map[devIno]*inode
@@ -26,12 +29,12 @@ type dirSource struct {
 // A devIno names a file of the source: hard links share it.
 type devIno struct{ dev, ino uint64 }
 
-func openDirSource(path string) (*dirSource, error) {
+func openDirSource(path string, linkAny bool) (*dirSource, error) {
 	f, err := os.OpenFile(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSource, err)
 	}
-	return &dirSource{root: f, name: path, links: map[devIno]*inode{}}, nil
+	return &dirSource{root: f, name: path, linkAny: linkAny, links: map[devIno]*inode{}}, nil
 }
 
 // pathStep is how many bytes of a path one openat is given.
@@ -196,18 +199,9 @@ func (s *dirSource) fill(n *node, st *unix.Stat_t, dir int, parent, name string)
 	}
 	in := &inode{mode: st.Mode, uid: st.Uid, gid: st.Gid,
 		mtime: st.Mtim.Sec, mtimeNsec: uint32(st.Mtim.Nsec)}
-	if in.isReg() && st.Nlink > 1 {
-		key := devIno{uint64(st.Dev), st.Ino}
-		s.mu.Lock()
-		have := s.links[key]
-		if have == nil {
-			s.links[key] = in
-		}
-		s.mu.Unlock()
-		if have != nil {
-			n.in = have
-			return nil
-		}
+	if have := s.linked(in, st); have != nil {
+		n.in = have
+		return nil
 	}
 	n.in = in
 	switch {
@@ -230,6 +224,22 @@ func (s *dirSource) fill(n *node, st *unix.Stat_t, dir int, parent, name string)
 		return err
 	}
 	return in.setXattrs(xs)
+}
+
+// linked gives the inode that an earlier name of the same file has, or nil: then
+// in is the first.
+func (s *dirSource) linked(in *inode, st *unix.Stat_t) *inode {
+	if st.Nlink < 2 || in.isDir() || !in.isReg() && !s.linkAny {
+		return nil
+	}
+	key := devIno{uint64(st.Dev), st.Ino}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if have := s.links[key]; have != nil {
+		return have
+	}
+	s.links[key] = in
+	return nil
 }
 
 // deviceNumber is the kernel's 32-bit encoding (rafs.md 2.12).

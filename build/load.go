@@ -171,7 +171,7 @@ func (l *treeLoader) fill(n *node, ino rafs.Ino) error {
 	in := &inode{mode: a.Mode, uid: a.UID, gid: a.GID, rdev: a.Rdev, mtime: a.Mtime, mtimeNsec: a.MtimeNsec,
 		size: a.Size, layer: l.layer, flags: inodeLower}
 	n.in = in
-	if src.IsRegular() && src.Nlink() > 1 {
+	if !src.IsDir() && src.Nlink() > 1 && (src.IsRegular() || l.im.Version() == rafs.V6) {
 		l.links[ino] = in
 	}
 	if src.IsSymlink() {

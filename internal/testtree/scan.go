@@ -1,13 +1,8 @@
 package testtree
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"os"
 	"path/filepath"
@@ -162,8 +157,6 @@ func readXattr(get func([]byte) (int, error)) ([]byte, error) {
 	return b[:max(n, 0)], err
 }
 
-const digestBlock = 4096
-
 // digest reads the file at path, which fstat said has size bytes, and one byte
 // more: a file that goes on past its size is an error.
 func (s *scanner) digest(path string, size int64) (string, error) {
@@ -172,7 +165,7 @@ func (s *scanner) digest(path string, size int64) (string, error) {
 		return "", err
 	}
 	defer func() { _ = f.Close() }()
-	h := sha256.New()
+	h := NewContentDigest()
 	for off := int64(0); off < size; {
 		if !s.o.ReadHoles {
 			next := nextData(f, off, size)
@@ -190,14 +183,13 @@ func (s *scanner) digest(path string, size int64) (string, error) {
 				return "", fmt.Errorf("read %s at %d: less than a block", path, off)
 			}
 		}
-		addBlocks(h, s.buf[:n], off)
+		h.Add(s.buf[:n], off)
 		off += int64(n)
 	}
 	if n, err := f.ReadAt(s.buf[:1], size); n != 0 || !errors.Is(err, io.EOF) {
 		return "", fmt.Errorf("read %s behind its end at %d: %d bytes, %v", path, size, n, err)
 	}
-	_ = binary.Write(h, binary.LittleEndian, size)
-	return hex.EncodeToString(h.Sum(nil)), nil
+	return h.Sum(size), nil
 }
 
 // nextData is where the first data at or after off starts; off itself if the file
@@ -211,20 +203,4 @@ func nextData(f *os.File, off, size int64) int64 {
 		return off
 	}
 	return next
-}
-
-var zeroBlock [digestBlock]byte
-
-func addBlocks(h hash.Hash, b []byte, off int64) {
-	var at [8]byte
-	for len(b) > 0 {
-		block := b[:min(digestBlock, len(b))]
-		if !bytes.Equal(block, zeroBlock[:len(block)]) {
-			binary.LittleEndian.PutUint64(at[:], uint64(off))
-			h.Write(at[:])
-			h.Write(block)
-		}
-		b = b[len(block):]
-		off += int64(len(block))
-	}
 }

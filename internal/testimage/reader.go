@@ -1,0 +1,190 @@
+package testimage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"vrafs/internal/codec"
+	"vrafs/rafs"
+)
+
+// A reader decodes and checks the chunks of one image.
+type reader struct {
+	im    *rafs.Image
+	dir   string
+	blobs map[uint16]*blob
+	dec   codec.Decoder
+	last  rafs.Chunk // whose bytes are in buf
+	buf   []byte
+}
+
+type blob struct {
+	*rafs.Blob
+	f     *os.File
+	meta  *rafs.BlobMeta // v6
+	index *rafs.ChunkIndexTable
+	xts   *codec.XTS
+}
+
+func (r *reader) close() {
+	for _, b := range r.blobs {
+		b.f.Close()
+	}
+}
+
+// open finds a blob and what describes its chunks.
+func (r *reader) open(i uint16) (*blob, error) {
+	if b := r.blobs[i]; b != nil {
+		return b, nil
+	}
+	b := &blob{Blob: &r.im.Blobs()[i]}
+	var err error
+	if b.f, err = os.Open(filepath.Join(r.dir, b.ID)); err != nil {
+		return nil, err
+	}
+	r.blobs[i] = b
+	if b.Encrypted() {
+		if b.xts, err = codec.NewXTS(b.Key, b.IV); err != nil {
+			return nil, err
+		}
+	}
+	if r.im.Tarfs() {
+		return b, nil
+	}
+	if b.index, err = r.im.BuildIndex(int(i), make([]byte, r.im.IndexBytes(int(i)))); err != nil {
+		return nil, err
+	}
+	if r.im.Version() == rafs.V6 {
+		b.meta, err = r.readMeta(b)
+	}
+	return b, err
+}
+
+// readMeta reads the chunk info array of a v6 blob.
+func (r *reader) readMeta(b *blob) (*rafs.BlobMeta, error) {
+	f, err := os.Open(filepath.Join(r.dir, b.MetaID))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	raw := make([]byte, b.MetaCompressedSize+rafs.BlobMetaHeaderSize)
+	if _, err := f.ReadAt(raw, int64(b.MetaOff)); err != nil {
+		return nil, fmt.Errorf("blob meta of %s: %w", b.ID, err)
+	}
+	stored, header := raw[:b.MetaCompressedSize], raw[b.MetaCompressedSize:]
+	if b.xts != nil {
+		if stored, err = b.xts.Decrypt(stored); err != nil {
+			return nil, err
+		}
+		if header, err = b.xts.Decrypt(header); err != nil {
+			return nil, err
+		}
+	}
+	array := make([]byte, b.MetaUncompressedSize)
+	if err := r.dec.Decompress(array, stored, b.MetaCompressor); err != nil {
+		return nil, fmt.Errorf("blob meta of %s: %w", b.ID, err)
+	}
+	return rafs.ParseBlobMeta(b.Blob, header, array)
+}
+
+// chunk gives the bytes of chunk k of a file, valid until the next call.
+func (r *reader) chunk(in *rafs.Inode, k uint64) ([]byte, error) {
+	c, err := in.Chunk(k)
+	if err != nil {
+		return nil, err
+	}
+	b, err := r.open(c.Blob)
+	if err != nil {
+		return nil, err
+	}
+	if r.buf != nil && c.Blob == r.last.Blob && c.Index == r.last.Index && !r.im.Tarfs() {
+		return r.buf, nil
+	}
+	if !r.im.Tarfs() {
+		if c, err = complete(b, c); err != nil {
+			return nil, err
+		}
+	}
+	p, err := r.decode(b, c)
+	if err != nil {
+		return nil, fmt.Errorf("chunk %d of blob %s: %w", c.Index, b.ID, err)
+	}
+	r.last, r.buf = c, p
+	return p, nil
+}
+
+// complete joins what the chunk table and the blob meta say of a chunk.
+func complete(b *blob, c rafs.Chunk) (rafs.Chunk, error) {
+	rec, ok := b.index.Chunk(c.Index)
+	if !ok {
+		return c, fmt.Errorf("chunk %d of blob %s: no record", c.Index, b.ID)
+	}
+	if rec.Off != c.Off || rec.Size != c.Size {
+		return c, fmt.Errorf("chunk %d of blob %s: record says %d+%d, file says %d+%d", c.Index, b.ID, rec.Off, rec.Size, c.Off, c.Size)
+	}
+	if b.meta == nil {
+		return rec, nil
+	}
+	m, err := b.meta.Chunk(c.Index)
+	if err != nil {
+		return c, err
+	}
+	if m.Off != c.Off || m.Size != c.Size || m.CompressedOff != rec.CompressedOff {
+		return c, fmt.Errorf("chunk %d of blob %s: blob meta and chunk table disagree", c.Index, b.ID)
+	}
+	m.Digest, m.HasDigest = rec.Digest, rec.HasDigest
+	if rec.Flags&rafs.ChunkHasCRC != 0 {
+		m.Flags, m.CRC32 = m.Flags|rafs.ChunkHasCRC, rec.CRC32
+	}
+	return m, nil
+}
+
+// decode reads, decrypts and decompresses c and checks it in every way there is.
+func (r *reader) decode(b *blob, c rafs.Chunk) ([]byte, error) {
+	if r.im.Tarfs() {
+		p := make([]byte, c.Size)
+		_, err := b.f.ReadAt(p, int64(c.Off))
+		return p, err
+	}
+	stored, unit := make([]byte, c.CompressedSize), make([]byte, c.Size)
+	if c.Flags&rafs.ChunkZran != 0 {
+		return nil, errors.ErrUnsupported // see zran
+	}
+	if c.Flags&rafs.ChunkBatch != 0 {
+		unit = make([]byte, c.UnitSize)
+	}
+	if _, err := b.f.ReadAt(stored, int64(c.CompressedOff)); err != nil {
+		return nil, err
+	}
+	if b.xts != nil {
+		var err error
+		if stored, err = b.xts.Decrypt(stored); err != nil {
+			return nil, err
+		}
+	}
+	compressed := c.Flags&rafs.ChunkCompressed != 0
+	if c.Flags&rafs.ChunkBatch != 0 {
+		compressed = len(stored) != len(unit)
+	}
+	compressor := rafs.CompressorNone
+	if compressed {
+		compressor = b.Compressor
+	}
+	if err := r.dec.Decompress(unit, stored, compressor); err != nil {
+		return nil, err
+	}
+	p := unit[c.UnitOff:][:c.Size]
+	return p, verify(b, c, p)
+}
+
+func verify(b *blob, c rafs.Chunk, p []byte) error {
+	if !c.HasDigest || codec.Sum(b.Digester, p) != c.Digest {
+		return errors.New("digest mismatch")
+	}
+	if c.Flags&rafs.ChunkHasCRC != 0 && codec.CRC32C(p) != c.CRC32 {
+		return errors.New("checksum mismatch")
+	}
+	return nil
+}
