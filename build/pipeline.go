@@ -276,7 +276,7 @@ func (p *pipeline) sequencer() {
 		p.pass(j)
 	}
 	if len(p.batch) > 0 && p.ctx.Err() == nil {
-		j := &job{ready: make(chan error, 1)}
+		j := &job{ready: make(chan error, 1), stage: 1}
 		p.flushBatch(j)
 		p.pass(j)
 	}
