@@ -143,6 +143,9 @@ type Cache struct {
 	Prefetch   Prefetch   `json:"prefetch"`
 	FileCache  *FileCache `json:"filecache"`
 	FSCache    *FSCache   `json:"fscache"`
+	// AllowUnverified lists the ids of blobs that may be served although they have
+	// no digests. Ours: nydusd serves such blobs without asking.
+	AllowUnverified []string `json:"allow_unverified,omitempty"`
 }
 
 // A CacheKind is what a cache type means.

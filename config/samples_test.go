@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -192,5 +193,17 @@ func TestLocalDirSharesOneDirectory(t *testing.T) {
 	if c.Backend.LocalFS.Dir != "/blobs" || c.Cache.FileCache.WorkDir != "/blobs" || c.Rafs.Mode != "direct" ||
 		c.Cache.Kind() != FileCacheOn || c.Rafs.Validate {
 		t.Errorf("got %s", toJSON(t, c))
+	}
+}
+
+func TestUnverifiedBlobsAreAllowedByName(t *testing.T) {
+	for name, text := range map[string]string{
+		"v1": `{"device":{"backend":{"type":"localfs","config":{"dir":"/b"}},"cache":{"type":"blobcache","allow_unverified":["b1","b2"],"config":{"work_dir":"/c"}}},"mode":"direct"}`,
+		"v2": `{"version":2,"backend":{"type":"localfs","localfs":{"dir":"/b"}},"cache":{"type":"filecache","allow_unverified":["b1","b2"],"filecache":{"work_dir":"/c"}}}`,
+	} {
+		c, err := Parse([]byte(text))
+		if err != nil || !slices.Equal(c.Cache.AllowUnverified, []string{"b1", "b2"}) {
+			t.Errorf("%s: got %+v, %v", name, c, err)
+		}
 	}
 }

@@ -67,6 +67,7 @@ func readCacheV1(t table, c *Cache) {
 	t.str("type", &c.Type)
 	t.bool("compressed", &c.Compressed)
 	t.bool("validate", &c.Validate)
+	t.strs("allow_unverified", &c.AllowUnverified)
 	if c.Kind() == NoCache {
 		return
 	}

@@ -54,6 +54,7 @@ func readCacheV2(t table, c *Cache) {
 	t.str("type", &c.Type)
 	t.bool("compressed", &c.Compressed)
 	t.bool("validate", &c.Validate)
+	t.strs("allow_unverified", &c.AllowUnverified)
 	readPrefetchV2(t, &c.Prefetch)
 	if s, ok := t.table("filecache"); ok {
 		c.FileCache = readFileCache(s)
