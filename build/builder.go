@@ -168,6 +168,8 @@ func (b *builder) dump(ctx context.Context) error {
 	switch b.src.typ {
 	case TypeDirectory:
 		return b.dumpDir(ctx)
+	case TypeTar, TypeEStargz:
+		return b.dumpTar(ctx)
 	default:
 		return fmt.Errorf("%w: source type %d is not supported", ErrOptions, b.src.typ)
 	}

@@ -34,7 +34,6 @@ const (
 	maxTarPAX     = 8 << 20  // bytes of one extended header
 	maxTarSparse  = 1 << 20  // ranges of one sparse file
 	xattrPAX      = "SCHILY.xattr."
-	xattrLibarch  = "LIBARCHIVE.xattr."
 	paxSparsePref = "GNU.sparse."
 )
 

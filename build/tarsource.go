@@ -1,0 +1,198 @@
+package build
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"vrafs/rafs"
+)
+
+// tarBuffer is how much of a stream is read at once.
+const tarBuffer = 256 << 10
+
+// maxHoleChunks bounds the chunks of all holes of all sparse files together:
+// a few bytes of a hostile tar can claim any number of them.
+const maxHoleChunks = 1 << 24
+
+// Magic numbers of compressed streams (RFC 1952, RFC 8878).
+var (
+	gzipMagic = []byte{0x1f, 0x8b, 0x08}
+	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+)
+
+// decompressed gives the plain bytes of r, which may be gzip, zstd or plain. The
+// first bytes decide. close releases what the decoder holds.
+func decompressed(r io.Reader) (plain io.Reader, closeReader func(), err error) {
+	br := bufio.NewReaderSize(r, tarBuffer)
+	head, err := br.Peek(len(zstdMagic))
+	if err != nil && err != io.EOF {
+		return nil, nil, err
+	}
+	switch {
+	case bytes.HasPrefix(head, gzipMagic):
+		z, err := gzip.NewReader(br)
+		if err != nil {
+			return nil, nil, err
+		}
+		return bufio.NewReaderSize(z, tarBuffer), func() { _ = z.Close() }, nil
+	case bytes.Equal(head, zstdMagic):
+		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
+		if err != nil {
+			return nil, nil, err
+		}
+		return bufio.NewReaderSize(z, tarBuffer), z.Close, nil
+	default:
+		return br, func() {}, nil
+	}
+}
+
+// A tarSource turns a tar into a tree and hands its data to a pipeline, strictly
+// in order.
+type tarSource struct {
+	t       *tarReader
+	p       *pipeline
+	tree    *tarTree
+	estargz bool
+	job     *job
+	holes   uint64
+}
+
+func (b *builder) dumpTar(ctx context.Context) error {
+	began := time.Now()
+	r, closeReader, err := decompressed(b.src.r)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrSource, b.src.path, err)
+	}
+	defer closeReader()
+	s := &tarSource{
+		t: newTarReader(r), p: b.pipeline(), tree: newTarTree(b.o.Version == rafs.V6),
+		estargz: b.src.typ == TypeEStargz,
+	}
+	s.p.start(ctx, b.o.Workers)
+	if err := s.p.finish(s.read()); err != nil {
+		if errors.Is(err, ErrSource) {
+			return fmt.Errorf("%s: %w", b.src.path, err)
+		}
+		return err
+	}
+	s.tree.sort()
+	b.stack(s.tree.root)
+	b.stage("build_tree", began)
+	b.settle(s.p)
+	return nil
+}
+
+// read takes every entry and passes on the last job.
+func (s *tarSource) read() error {
+	for {
+		e, err := s.t.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if s.estargz && estargzEntry(e.name) {
+			continue
+		}
+		in, err := s.tree.add(e)
+		if err != nil {
+			return s.t.errAt(e.off, "%q: %v", e.name, err)
+		}
+		if in == nil || e.typ != tarReg || e.size == 0 {
+			continue
+		}
+		if err := s.data(e, in); err != nil {
+			return err
+		}
+	}
+	if s.job != nil {
+		s.p.put(s.job)
+	}
+	return nil
+}
+
+// estargzEntry reports whether name is one of the entries that eStargz adds.
+func estargzEntry(name string) bool {
+	switch cleanPath(name) {
+	case "/stargz.index.json", "/.prefetch.landmark", "/.no.prefetch.landmark":
+		return true
+	}
+	return false
+}
+
+// data cuts the content of e into chunks.
+func (s *tarSource) data(e *tarEntry, in *inode) error {
+	if chunkCount(e.size, s.p.o.ChunkSize) > maxFileChunks {
+		return s.t.errAt(e.off, "%q has more than %d chunks", e.name, maxFileChunks)
+	}
+	cs := uint64(s.p.o.ChunkSize)
+	ranges := e.sparse
+	if !e.isSparse {
+		ranges = []extent{{0, e.size}}
+	}
+	for off := uint64(0); off < e.size; off += cs {
+		size := min(cs, e.size-off)
+		for len(ranges) > 0 && ranges[0].off+ranges[0].len <= off {
+			ranges = ranges[1:]
+		}
+		if err := s.room(size); err != nil {
+			return err
+		}
+		c := piece{in: in, off: off}
+		if len(ranges) == 0 || ranges[0].off >= off+size {
+			if s.holes++; s.holes > maxHoleChunks {
+				return s.t.errAt(e.off, "more than %d chunks of holes", maxHoleChunks)
+			}
+			c.hole, c.data = true, s.p.zero[:size]
+		} else {
+			c.data = s.job.buf[s.job.used:][:size]
+			s.job.used += int(size)
+			if err := s.fill(c.data, off, ranges); err != nil {
+				return s.t.errAt(e.off, "%q: %v", e.name, err)
+			}
+		}
+		s.job.pieces = append(s.job.pieces, c)
+	}
+	return nil
+}
+
+// room makes sure that the job can take one more chunk of size bytes.
+func (s *tarSource) room(size uint64) (err error) {
+	if j := s.job; j != nil {
+		if len(j.pieces) < pipelinePieces && uint64(len(j.buf)-j.used) >= size {
+			return nil
+		}
+		s.p.put(j)
+	}
+	s.job, err = s.p.get()
+	return err
+}
+
+// fill reads the bytes at off of a file whose data lies in ranges; between them
+// are zeros.
+func (s *tarSource) fill(p []byte, off uint64, ranges []extent) error {
+	end := off + uint64(len(p))
+	done := off
+	for _, x := range ranges {
+		if x.off >= end {
+			break
+		}
+		from, to := max(x.off, off), min(x.off+x.len, end)
+		clear(p[done-off : from-off])
+		if _, err := io.ReadFull(s.t, p[from-off:to-off]); err != nil {
+			return noEOF(err)
+		}
+		done = to
+	}
+	clear(p[done-off:])
+	return nil
+}
