@@ -223,5 +223,8 @@ func (e *tarEntry) inode() (*inode, error) {
 		return nil, fmt.Errorf("entry of unknown type %q", e.typ)
 	}
 	in.mode |= e.mode
+	if in.isLink() {
+		in.mode |= 0o777 // all that Linux gives a symlink, whatever the header says
+	}
 	return in, in.setXattrs(e.xattrs)
 }
