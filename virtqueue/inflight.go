@@ -3,7 +3,6 @@ package virtqueue
 import (
 	"fmt"
 	"math"
-	"sync/atomic"
 )
 
 // InflightSpec is the description in GET_INFLIGHT_FD and SET_INFLIGHT_FD.
@@ -17,30 +16,22 @@ type InflightSpec struct {
 type InflightRegion struct {
 	region *Region
 	spec   InflightSpec
-	packed bool
 }
 
-// An Inflight is one queue's part of an InflightRegion.
+// An Inflight is one queue's part of an InflightRegion. Only split rings are
+// tracked: no front-end was seen that wants both this and packed rings.
 type Inflight struct {
 	mem     []byte
-	size    uint32
-	packed  bool
-	counter atomic.Uint64
+	counter uint64 // of the last chain taken
 }
 
-// InflightSize returns the bytes one queue of size entries needs.
-func InflightSize(size int, packed bool) uint64 {
-	n := uint64(16 + 16*size)
-	if packed {
-		n = uint64(32 + 32*size)
-	}
-	return (n + 63) &^ 63
-}
+// InflightSize returns the bytes one split queue of size entries needs.
+func InflightSize(size int) uint64 { return (uint64(infEntries+infEntrySize*size) + 63) &^ 63 }
 
 // MapInflight maps the region behind fd, which stays the caller's.
-func MapInflight(fd int, spec InflightSpec, packed, anyFile bool) (*InflightRegion, error) {
+func MapInflight(fd int, spec InflightSpec, anyFile bool) (*InflightRegion, error) {
 	if spec.NumQueues == 0 || spec.QueueSize == 0 || spec.QueueSize > MaxSize || spec.MmapSize > math.MaxInt64 ||
-		spec.MmapSize < uint64(spec.NumQueues)*InflightSize(int(spec.QueueSize), packed) {
+		spec.MmapSize < uint64(spec.NumQueues)*InflightSize(int(spec.QueueSize)) {
 		return nil, fmt.Errorf("%w: inflight: %d queues of %d in %#x bytes", ErrRegion,
 			spec.NumQueues, spec.QueueSize, spec.MmapSize)
 	}
@@ -52,7 +43,7 @@ func MapInflight(fd int, spec InflightSpec, packed, anyFile bool) (*InflightRegi
 		_ = r.Unmap()
 		return nil, fmt.Errorf("%w: inflight: offset %#x", ErrRegion, spec.MmapOffset)
 	}
-	return &InflightRegion{r, spec, packed}, nil
+	return &InflightRegion{r, spec}, nil
 }
 
 // Unmap gives the mapping back. All its queues must have been closed.
@@ -64,6 +55,6 @@ func (r *InflightRegion) Queue(i, size int) *Inflight {
 	if i < 0 || i >= int(r.spec.NumQueues) || size > int(r.spec.QueueSize) {
 		return nil
 	}
-	n := InflightSize(int(r.spec.QueueSize), r.packed)
-	return &Inflight{mem: r.region.mem[uint64(i)*n:][:n:n], size: uint32(size), packed: r.packed}
+	n := InflightSize(int(r.spec.QueueSize))
+	return &Inflight{mem: r.region.mem[uint64(i)*n:][:n:n]}
 }

@@ -11,6 +11,12 @@ import (
 //	0          8       10       12              14       16
 //	| features | vers. | number | last_batch_h. | used   | entry 0 ...
 //	entry: | inflight u8, 5 pad, next u16 | counter u64 |
+//
+// A crash may come between any two stores. Taking a chain is one store: before
+// it the chain is still in the available ring. Completing a batch is
+//
+//	link the batch | publish used.idx | clear the entries | used = used.idx
+//	   not published: taken again     |  published: recover clears the rest
 const (
 	inflightVersion = 1
 
@@ -26,20 +32,21 @@ const (
 // entry returns the offset of head's entry.
 func (f *Inflight) entry(head uint16) uint32 { return infEntries + infEntrySize*uint32(head) }
 
-// takeSplit records that head was taken.
-func (f *Inflight) takeSplit(head uint16) {
+// Reset makes the next start of the queue begin anew, for a ring that was
+// stopped in order: the driver may reset it meanwhile.
+func (f *Inflight) Reset() { storeRel(f.mem, infVersionNum, 0) }
+
+// take records that head was taken.
+func (f *Inflight) take(head uint16) {
 	e := f.entry(head)
-	store64Rel(f.mem, e+infCounter, f.counter.Add(1))
+	f.counter++
+	store64Rel(f.mem, e+infCounter, f.counter)
 	storeRel(f.mem, e+infState, 1)
 }
 
 // beforePublish links the batch, so that a crash between publishing and clearing
 // can be told from one before.
 func (f *Inflight) beforePublish(batch []usedElem) {
-	if f.packed {
-		f.beforePublishPacked(batch)
-		return
-	}
 	w := load32(f.mem, infLastUsed)
 	last, used := uint16(w), uint16(w>>16)
 	for _, b := range batch {
@@ -51,10 +58,6 @@ func (f *Inflight) beforePublish(batch []usedElem) {
 
 // afterPublish clears the batch; used is the ring's used index.
 func (f *Inflight) afterPublish(batch []usedElem, used uint16) {
-	if f.packed {
-		f.afterPublishPacked(batch, used)
-		return
-	}
 	for _, b := range batch {
 		storeRel(f.mem, f.entry(b.head)+infState, 0)
 	}
@@ -63,71 +66,86 @@ func (f *Inflight) afterPublish(batch []usedElem, used uint16) {
 
 // recover finds what a former life of this process left in flight and prepares
 // to take it again, in its order, before anything new.
-func (q *Queue) recover(v *view) error {
+func (q *Queue) recover() error {
 	f := q.cfg.Inflight
-	if f == nil {
+	switch {
+	case f == nil:
 		return nil
-	}
-	if f.packed != q.cfg.Packed {
-		return &RingError{"inflight region", 0, 0, "made for the other kind of ring"}
-	}
-	if f.packed {
-		return q.recoverPacked(v)
+	case q.cfg.Packed:
+		return &RingError{"inflight region", 0, 0, "for split rings only"}
 	}
 	w := load32(f.mem, infVersionNum)
 	if version := uint16(w); version == 0 {
-		storeRel(f.mem, infLastUsed, uint32(q.used)<<16)
-		storeRel(f.mem, infVersionNum, inflightVersion|q.size<<16)
+		f.begin(q.size, q.used)
 		return nil
 	} else if version != inflightVersion || w>>16 != q.size {
 		return &RingError{"inflight version and size", uint64(w), uint64(q.size), "not version 1 of"}
 	}
-	lu := load32(f.mem, infLastUsed)
-	last, used := uint16(lu), uint16(lu>>16)
-	// The last batch was published and not cleared.
-	if n := q.used - used; uint32(n) > q.size {
-		return &RingError{"inflight used_idx", uint64(used), uint64(q.used), "more than the ring size behind"}
-	} else if n != 0 {
-		for ; n > 0; n-- {
-			if uint32(last) >= q.size {
-				return &RingError{"inflight head", uint64(last), uint64(q.size), "not below"}
-			}
-			e := f.entry(last)
-			storeRel(f.mem, e+infState, 0)
-			last = uint16(load32(f.mem, e+infNext) >> 16)
-		}
-		storeRel(f.mem, infLastUsed, lu&0xffff|uint32(q.used)<<16)
+	if err := f.clearPublished(q.size, q.used); err != nil {
+		return err
 	}
-	type taken struct {
-		head    uint16
-		counter uint64
-	}
-	var again []taken
-	for h := range q.size {
-		e := f.entry(uint16(h))
-		if load32(f.mem, e+infState)&0xff != 0 {
-			again = append(again, taken{uint16(h), load64(f.mem, e+infCounter)})
-		}
-	}
-	slices.SortFunc(again, func(a, b taken) int { return cmp.Compare(a.counter, b.counter) })
-	for _, t := range again {
-		q.resubmit = append(q.resubmit, t.head)
-		f.counter.Store(max(f.counter.Load(), t.counter))
-	}
+	q.resubmit = f.inOrder(q.size)
 	// The front-end's base is not to be trusted after a crash.
-	q.next = q.used + uint16(len(again))
+	q.next = q.used + uint16(len(q.resubmit))
 	q.seen = q.next
 	return nil
 }
 
+// begin initializes the region of a queue with size entries, nothing in flight.
+func (f *Inflight) begin(size uint32, used uint16) {
+	for h := range size {
+		storeRel(f.mem, f.entry(uint16(h))+infState, 0)
+	}
+	storeRel(f.mem, infLastUsed, uint32(used)<<16)
+	storeRel(f.mem, infVersionNum, inflightVersion|size<<16)
+}
+
+// clearPublished clears the entries of the last batch if that was published, up
+// to used, and a crash kept them.
+func (f *Inflight) clearPublished(size uint32, used uint16) error {
+	w := load32(f.mem, infLastUsed)
+	last, known := uint16(w), uint16(w>>16)
+	n := used - known
+	if uint32(n) > size {
+		return &RingError{"inflight used_idx", uint64(known), uint64(used), "more than the ring size behind"}
+	}
+	for ; n > 0; n-- {
+		if uint32(last) >= size {
+			return &RingError{"inflight head", uint64(last), uint64(size), "not below"}
+		}
+		e := f.entry(last)
+		storeRel(f.mem, e+infState, 0)
+		last = uint16(load32(f.mem, e+infNext) >> 16)
+	}
+	storeRel(f.mem, infLastUsed, w&0xffff|uint32(used)<<16)
+	return nil
+}
+
+// inOrder returns the heads in flight, oldest first.
+func (f *Inflight) inOrder(size uint32) []uint16 {
+	type entry struct {
+		head    uint16
+		counter uint64
+	}
+	var found []entry
+	for h := range size {
+		e := f.entry(uint16(h))
+		if load32(f.mem, e+infState)&0xff != 0 {
+			found = append(found, entry{uint16(h), load64(f.mem, e+infCounter)})
+		}
+	}
+	slices.SortFunc(found, func(a, b entry) int { return cmp.Compare(a.counter, b.counter) })
+	var heads []uint16
+	for _, e := range found {
+		heads = append(heads, e.head)
+		f.counter = max(f.counter, e.counter)
+	}
+	return heads
+}
+
 // popAgain is Pop for requests found in flight.
 func (q *Queue) popAgain(c *Chain) (bool, error) {
-	head := q.resubmit[0]
-	if q.cfg.Packed {
-		if err := q.walkInflight(c, head); err != nil {
-			return false, err
-		}
-	} else if err := q.walkSplit(c, head); err != nil {
+	if err := q.walkSplit(c, q.resubmit[0]); err != nil {
 		return false, err
 	}
 	if err := q.finish(c); err != nil {

@@ -30,9 +30,6 @@ func (q *Queue) popPacked(c *Chain) (bool, error) {
 		return false, err
 	}
 	q.chainLen[c.Head] = uint16(slots)
-	if f := q.cfg.Inflight; f != nil {
-		f.takePacked(c, q.next, slots, q.view.desc)
-	}
 	n := uint32(q.next) + slots
 	if n >= q.size {
 		n -= q.size
@@ -92,6 +89,8 @@ func (q *Queue) publishPacked(v *view) {
 		}
 		// id and flags are both ours now, and one aligned word.
 		word := uint32(e.head) | flags<<16
+		n := slot + uint32(q.chainLen[e.head])
+		q.busy[e.head].Store(free)
 		store32(v.desc, slot*16+8, e.written)
 		if k == 0 {
 			first, firstWord = slot, word
@@ -99,7 +98,6 @@ func (q *Queue) publishPacked(v *view) {
 			storeRel(v.desc, slot*16+12, word)
 		}
 		q.markDesc(v.mem.log, slot)
-		n := slot + uint32(q.chainLen[e.head])
 		if n >= q.size {
 			n -= q.size
 			q.usedWrap = !q.usedWrap

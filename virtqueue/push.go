@@ -9,7 +9,11 @@ package virtqueue
 func (q *Queue) Push(head uint16, writable []Seg, written uint32) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed || uint32(head) >= q.size || !q.busy[head].CompareAndSwap(1, 0) {
+	if q.closed || uint32(head) >= q.size || !q.busy[head].CompareAndSwap(taken, pushed) {
+		return
+	}
+	if q.broken {
+		q.retire(1)
 		return
 	}
 	if q.pushPin.space.cur.Load().log != nil && written != 0 {
@@ -72,15 +76,8 @@ func (q *Queue) Flush() (call bool) {
 		f.afterPublish(q.batch, q.used)
 	}
 	q.uncalled = !call
-	n := int64(len(q.batch))
+	q.retire(len(q.batch))
 	q.batch = q.batch[:0]
-	if q.outstanding.Add(-n) == 0 && q.idleWaiter != nil {
-		select {
-		case <-q.idleWaiter:
-		default:
-			close(q.idleWaiter)
-		}
-	}
 	return call
 }
 

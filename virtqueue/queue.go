@@ -49,8 +49,7 @@ type Queue struct {
 	tview    [][]byte
 	resubmit []uint16 // heads found in flight after a reconnect, oldest first
 
-	// busy[head] is 1 from Pop to Push.
-	busy        []atomic.Uint32
+	busy        []atomic.Uint32     // by head: free, taken or pushed
 	outstanding atomic.Int64        // popped and not yet published
 	logUsed     atomic.Pointer[GPA] // log address of the used ring, nil: not logged
 
@@ -64,10 +63,19 @@ type Queue struct {
 	valid      bool   // signalled means something
 	noNotify   bool   // split without event index: used.flags bit 0
 	uncalled   bool   // published since the last call was asked for
+	broken     bool
 	closed     bool
 	chainLen   []uint16      // packed: ring slots per buffer id
 	idleWaiter chan struct{} // closed when outstanding reaches 0
 }
+
+// States of a head. From pushed it goes back to free just before the driver can
+// see the completion, so a batch never holds more than one per head.
+const (
+	free = iota
+	taken
+	pushed
+)
 
 // A usedElem is one completion on its way to the used ring.
 type usedElem struct {
@@ -195,7 +203,7 @@ func (q *Queue) init() error {
 		q.used = load16(v.used, 2)
 	}
 	q.seen = q.next
-	return q.recover(&v)
+	return q.recover()
 }
 
 // Size returns the number of ring entries. Heads are below it.
@@ -250,7 +258,7 @@ func (q *Queue) finish(c *Chain) (err error) {
 	if c.Out, err = q.view.mem.Translate(c.Out, c.Writable); err != nil {
 		return err
 	}
-	if !q.busy[c.Head].CompareAndSwap(0, 1) {
+	if !q.busy[c.Head].CompareAndSwap(free, taken) {
 		return &RingError{"head", uint64(c.Head), 0, "made available while in flight, in flight already"}
 	}
 	q.outstanding.Add(1)
@@ -362,6 +370,32 @@ func (q *Queue) Drained() <-chan struct{} {
 		}
 	}
 	return q.idleWaiter
+}
+
+// Break gives a ring up that can't be trusted: nothing is published from now on.
+// Chains in flight still count as outstanding until they are pushed. Break may
+// be called from any goroutine.
+func (q *Queue) Break() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.broken || q.closed {
+		return
+	}
+	q.broken = true
+	q.retire(len(q.batch))
+	q.batch = q.batch[:0]
+}
+
+// retire takes n chains off the outstanding ones. q.mu is held.
+func (q *Queue) retire(n int) {
+	if q.outstanding.Add(int64(-n)) != 0 || q.idleWaiter == nil {
+		return
+	}
+	select {
+	case <-q.idleWaiter:
+	default:
+		close(q.idleWaiter)
+	}
 }
 
 // Close ends the queue: from now on Push and Flush do nothing and guest memory

@@ -25,6 +25,11 @@ func MapRegion(fd int, s RegionSpec) (*Region, error) {
 	if err := checkRange(s.GPA, s.UVA, s.Size); err != nil {
 		return nil, err
 	}
+	// Only files of tmpfs and hugetlbfs have seals. Asking for them waits for
+	// nobody, where fstat and fstatfs of a FUSE file wait for its server.
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0); err != nil && !s.AnyFile {
+		return nil, fmt.Errorf("%w: file is neither on tmpfs nor on hugetlbfs: %w", ErrRegion, err)
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, fmt.Errorf("%w: fstat: %w", ErrRegion, err)
@@ -34,14 +39,8 @@ func MapRegion(fd int, s RegionSpec) (*Region, error) {
 		return nil, fmt.Errorf("%w: fstatfs: %w", ErrRegion, err)
 	}
 	page := uint64(unix.Getpagesize())
-	switch uint32(fs.Type) {
-	case unix.TMPFS_MAGIC:
-	case unix.HUGETLBFS_MAGIC:
+	if uint32(fs.Type) == unix.HUGETLBFS_MAGIC {
 		page = uint64(fs.Bsize)
-	default:
-		if !s.AnyFile {
-			return nil, fmt.Errorf("%w: file system type %#x", ErrRegion, uint32(fs.Type))
-		}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG && !s.AnyFile {
 		return nil, fmt.Errorf("%w: file mode %#o", ErrRegion, st.Mode)

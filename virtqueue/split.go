@@ -48,7 +48,11 @@ func (q *Queue) popSplit(c *Chain) (bool, error) {
 		return false, err
 	}
 	if f := q.cfg.Inflight; f != nil {
-		f.takeSplit(head)
+		// Under the lock: a Flush that has just published the head's former
+		// completion clears its entry before this sets it.
+		q.mu.Lock()
+		f.take(head)
+		q.mu.Unlock()
 	}
 	q.next++
 	return true, nil
@@ -82,6 +86,7 @@ func (q *Queue) walkSplit(c *Chain, head uint16) error {
 // publishSplit writes the batch to the used ring and moves used.idx.
 func (q *Queue) publishSplit(v *view) {
 	for _, e := range q.batch {
+		q.busy[e.head].Store(free)
 		slot := uint32(q.used) & (q.size - 1)
 		store32(v.used, ringElems+8*slot, uint32(e.head))
 		store32(v.used, ringElems+8*slot+4, e.written)

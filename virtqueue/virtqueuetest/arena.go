@@ -2,15 +2,19 @@ package virtqueuetest
 
 import (
 	"fmt"
+	"sync"
 
 	"vrafs/virtqueue"
 )
 
-// An Arena hands out guest memory of one region and never takes it back.
+// An Arena hands out guest memory of one region and never takes it back. It may
+// be used from any goroutine.
 type Arena struct {
-	Mem  []byte // the region's bytes, its start aligned to a page or to 8 bytes
-	GPA  virtqueue.GPA
-	UVA  virtqueue.UVA
+	Mem []byte // the region's bytes, its start aligned to a page or to 8 bytes
+	GPA virtqueue.GPA
+	UVA virtqueue.UVA
+
+	mu   sync.Mutex
 	used uint64
 }
 
@@ -34,6 +38,8 @@ func NewHeapArena(size int) (*Arena, *virtqueue.Space, error) {
 // Alloc returns the guest address of n fresh bytes, aligned to align (a power of
 // two). A full arena is an error.
 func (a *Arena) Alloc(n, align uint64) (virtqueue.GPA, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	off := (a.used + align - 1) &^ (align - 1)
 	if off > uint64(len(a.Mem)) || n > uint64(len(a.Mem))-off {
 		return 0, fmt.Errorf("arena full: %d of %d bytes used, %d wanted", a.used, len(a.Mem), n)

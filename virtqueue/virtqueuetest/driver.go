@@ -122,6 +122,10 @@ func (d *Driver) Base() uint32 {
 	return b
 }
 
+// AvailIndex returns the split ring's available index as published: where a
+// front-end says to go on when it does not know what the device had taken.
+func (d *Driver) AvailIndex() uint16 { return d.kicked }
+
 // InFlight returns the number of chains added and not polled.
 func (d *Driver) InFlight() int { return d.numReq }
 
