@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime/debug"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,8 +21,10 @@ type transfer struct {
 	fd     int
 	cancel int // eventfd
 	ready  int // eventfd: finished
+	load   bool
 	done   chan struct{}
-	err    error // after done
+	state  []byte // to be written, or after done what was read
+	err    error  // after done
 }
 
 // setDeviceStateFD starts a transfer (vhost-user, "Migrating back-end state").
@@ -51,6 +52,9 @@ func (s *session) startTransfer(m *message, direction, phase uint32) error {
 			return fmt.Errorf("%w: device state: %w", errRefused, errNotStopped)
 		}
 	}
+	if err := checkStateFD(m.fds[0]); err != nil {
+		return err
+	}
 	var state bytes.Buffer
 	if direction == save {
 		if err := s.dev.SaveState(&state); err != nil {
@@ -68,19 +72,20 @@ func (s *session) startTransfer(m *message, direction, phase uint32) error {
 		closeFD(cancel)
 		return err
 	}
-	t := &transfer{fd: m.take(0), cancel: cancel, ready: ready, done: make(chan struct{})}
-	s.transfer = t
-	go t.run(func() error {
-		if direction == save {
-			return t.write(state.Bytes())
-		}
-		b, err := t.readAll()
-		if err != nil {
-			return err
-		}
-		return s.dev.LoadState(bytes.NewReader(b))
-	})
+	s.transfer = &transfer{fd: m.take(0), cancel: cancel, ready: ready, load: direction == load,
+		done: make(chan struct{}), state: state.Bytes()}
+	go s.transfer.run()
 	return nil
+}
+
+// checkStateFD refuses what is neither pipe nor socket: other files can't be
+// waited for, and might never answer.
+func checkStateFD(fd int) error {
+	kind, err := fileType(fd)
+	if err == nil && kind != unix.S_IFIFO && kind != unix.S_IFSOCK {
+		err = fmt.Errorf("%w: device state over a descriptor of type %#o", errRefused, kind)
+	}
+	return err
 }
 
 // checkDeviceState waits for the end of the transfer and tells how it went.
@@ -97,6 +102,9 @@ func (s *session) checkDeviceState(m *message) error {
 	err := t.err
 	s.transfer.end()
 	s.transfer = nil
+	if err == nil && t.load {
+		err = s.dev.LoadState(bytes.NewReader(t.state))
+	}
 	if err != nil {
 		m.replyU64(1)
 		return fmt.Errorf("device state: %w", err)
@@ -105,19 +113,17 @@ func (s *session) checkDeviceState(m *message) error {
 	return nil
 }
 
-// run does the work and closes the descriptor, which is the end of file for the
-// other side.
-func (t *transfer) run(work func() error) {
-	debug.SetPanicOnFault(true)
+// run moves the bytes and closes the descriptor, which is the end of file for
+// the other side.
+func (t *transfer) run() {
 	defer close(t.done)
 	defer signal(t.ready, true)
-	defer func() {
-		if r := recover(); r != nil {
-			t.err = caught(r)
-		}
-		closeFD(t.fd)
-	}()
-	t.err = work()
+	defer closeFD(t.fd)
+	if t.load {
+		t.state, t.err = t.readAll()
+	} else {
+		t.err = t.write(t.state)
+	}
 }
 
 // end cancels the transfer, if there is one, and waits for its goroutine.

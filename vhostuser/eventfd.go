@@ -25,6 +25,16 @@ func closeFD(fd int) {
 	}
 }
 
+// fileType returns the S_IFMT bits of a descriptor, 0 for anonymous inodes. It
+// does not ask a file's server, which may never answer.
+func fileType(fd int) (uint16, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
+		return 0, fmt.Errorf("statx: %w", err)
+	}
+	return st.Mode & unix.S_IFMT, nil
+}
+
 // signal adds one to an eventfd, unless it would block. The front-end's
 // descriptors are often non-blocking; where they are not, a full counter must
 // not stop us, and their flags are not ours to change.
@@ -42,24 +52,27 @@ func signal(fd int, nonblock bool) {
 	_, _ = unix.Write(fd, one)
 }
 
-// drain resets an eventfd without ever waiting, whoever else reads it.
-func drain(fd int) {
+// drain resets an eventfd without ever waiting, whoever else reads it, and
+// reports whether it is one.
+func drain(fd int) bool {
 	var b [8]byte
-	if _, err := unix.Preadv2(fd, [][]byte{b[:]}, -1, unix.RWF_NOWAIT); err == unix.EOPNOTSUPP {
-		_, _ = unix.Read(fd, b[:]) // an old kernel; poll has said it is readable
+	_, err := unix.Preadv2(fd, [][]byte{b[:]}, -1, unix.RWF_NOWAIT)
+	if err == unix.EOPNOTSUPP {
+		_, err = unix.Read(fd, b[:]) // an old kernel; poll has said it is readable
 	}
+	return err == nil || err == unix.EAGAIN || err == unix.EINTR
 }
 
 // checkEventFD refuses what is no eventfd: a pipe or socket could block us, a
 // regular file is always readable. Eventfds are anonymous inodes, without a
 // file type. It also tells whether the descriptor is non-blocking.
 func checkEventFD(fd int) (nonblock bool, err error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return false, fmt.Errorf("fstat: %w", err)
+	kind, err := fileType(fd)
+	if err != nil {
+		return false, err
 	}
-	if st.Mode&unix.S_IFMT != 0 {
-		return false, fmt.Errorf("descriptor of mode %#o is no eventfd", st.Mode)
+	if kind != 0 {
+		return false, fmt.Errorf("descriptor of type %#o is no eventfd", kind)
 	}
 	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
 	if err != nil {

@@ -3,6 +3,7 @@ package vhostuser
 import (
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"sync"
 
@@ -28,11 +29,13 @@ type ring struct {
 	kick              int // -1 with kickSet: poll the ring
 	kickSet           bool
 	enabled           bool
+	stopped           bool // in order, on this connection, since the in-flight region came
 	run               *Vring
 
 	mu           sync.Mutex // guards the descriptors below
 	callFD       int
 	callNonblock bool
+	uncalled     bool // a call was due while there was no descriptor
 	errFD        int
 	errNonblock  bool
 }
@@ -90,7 +93,11 @@ func (s *session) setVringBase(m *message) error {
 	if r.run != nil {
 		return fmt.Errorf("%w: ring %d: %w", errRefused, r.index, errNotStopped)
 	}
-	r.base = u32(m.payload, 4)
+	base := u32(m.payload, 4)
+	if s.features&FeatureRingPacked == 0 && base > math.MaxUint16 {
+		return fmt.Errorf("%w: base %#x of a split ring", errRefused, base)
+	}
+	r.base = base
 	return nil
 }
 
@@ -146,8 +153,9 @@ func (s *session) setVringCall(m *message) error {
 	r.mu.Lock()
 	closeFD(r.callFD)
 	r.callFD, r.callNonblock = fd, nonblock
+	due := r.uncalled
 	r.mu.Unlock()
-	if r.run != nil && r.run.q.CallReplaced() {
+	if r.run != nil && r.run.q.CallReplaced() || due {
 		r.signalCall()
 	}
 	return nil
@@ -210,6 +218,12 @@ func (s *session) start(r *ring) error {
 		}
 		if s.inflight != nil {
 			cfg.Inflight = s.inflight.Queue(r.index, r.num)
+			switch {
+			case cfg.Inflight == nil:
+				return fmt.Errorf("%w: ring %d of %d entries is not in the in-flight region", errRefused, r.index, r.num)
+			case r.stopped:
+				cfg.Inflight.Reset()
+			}
 		}
 		q, err := virtqueue.NewQueue(s.space, cfg)
 		if err != nil {
@@ -234,10 +248,11 @@ func (r *ring) halt() {
 	}
 }
 
-// memoryChanged wakes a goroutine that waits for its ring to be mapped.
+// memoryChanged wakes the ring's goroutine: it may wait for its ring to be
+// mapped, or have completions to publish that could not be when they came.
 func (r *ring) memoryChanged() {
 	if r.run != nil {
-		r.run.memoryChanged()
+		signal(r.run.wake, true)
 	}
 }
 
@@ -255,7 +270,13 @@ func (s *session) stop(r *ring, hangup bool) {
 		s.o.Stats.Lost.Add(uint64(lost))
 		s.log.warn("requests lost at a stop", "ring", r.index, "requests", lost)
 	}
+	if v.calling.Load() != 0 {
+		// A worker has published what the driver wants to hear of, and may come too
+		// late with its call.
+		r.signalCall()
+	}
 	r.base = v.q.Base()
+	r.stopped = !hangup
 	v.close()
 	r.run = nil
 }
@@ -264,6 +285,7 @@ func (s *session) stop(r *ring, hangup bool) {
 func (r *ring) signalCall() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.uncalled = r.callFD < 0
 	signal(r.callFD, r.callNonblock)
 }
 

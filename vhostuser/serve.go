@@ -178,7 +178,7 @@ func (s *session) serve(m *message) error {
 	}
 	if h.proto != 0 && s.proto&h.proto == 0 {
 		s.log.warn("message without its feature", "request", m.req)
-		if h.reply {
+		if h.reply && !s.acks(m) {
 			return fmt.Errorf("%w: %v without its feature", ErrProtocol, m.req)
 		}
 		return s.ack(m, false)

@@ -36,9 +36,12 @@ type Vring struct {
 
 	wake     int // eventfd: stopping was set, or the memory table changed
 	stopping atomic.Bool
-	unmapped atomic.Bool   // the goroutine waits for a table with its ring in it
+	calling  atomic.Int32  // how many are between publishing and calling
 	done     chan struct{} // the goroutine's end; nil when it does not run
 	broken   atomic.Bool
+
+	chain    virtqueue.Chain // the goroutine's
+	handling bool            // chain is with the handler
 }
 
 // newVring returns a ring over q, without a goroutine yet.
@@ -70,11 +73,18 @@ func (v *Vring) MarkDirty(segs []virtqueue.Seg, n uint64) { v.q.MarkDirty(segs, 
 
 // Flush publishes what was pushed and calls the driver if it wants that.
 func (v *Vring) Flush() {
+	v.calling.Add(1)
+	defer v.calling.Add(-1)
 	if v.q.Flush() {
 		v.stats.Calls.Add(1)
 		v.ring.signalCall()
 	}
 }
+
+// Fault is for the recover at the top of a worker that serves chains of this
+// ring: r is what it recovered. The ring is broken then, as it is when its own
+// goroutine faults. The worker still has to push its chain.
+func (v *Vring) Fault(r any) { v.fail(caught(r)) }
 
 // Complete is Push and Flush: how a worker completes a chain. It may be called
 // from any goroutine that is prepared for faults (see package virtqueue),
@@ -103,13 +113,6 @@ func (v *Vring) halt() {
 	signal(v.wake, true)
 	<-v.done
 	v.done = nil
-}
-
-// memoryChanged wakes the goroutine if it waits for that.
-func (v *Vring) memoryChanged() {
-	if v.unmapped.Load() {
-		signal(v.wake, true)
-	}
 }
 
 // drain waits until everything taken is completed and published, and returns how
@@ -162,7 +165,12 @@ func (v *Vring) serve(kick int, done chan struct{}) {
 	defer close(done)
 	defer func() {
 		if r := recover(); r != nil {
+			v.q.Leave()
 			v.fail(caught(r))
+			if v.handling {
+				v.handling = false
+				v.Push(v.chain.Head, nil, 0) // nobody else will
+			}
 		}
 	}()
 	if err := v.loop(kick); err != nil {
@@ -172,8 +180,11 @@ func (v *Vring) serve(kick int, done chan struct{}) {
 
 // fail marks the ring broken: it is not served again until it was stopped.
 func (v *Vring) fail(err error) {
-	v.q.Leave()
-	v.broken.Store(true)
+	v.q.Break()
+	if v.broken.Swap(true) {
+		return
+	}
+	signal(v.wake, true)
 	v.stats.BrokenRings.Add(1)
 	if errors.Is(err, errFault) {
 		v.stats.Faults.Add(1)
@@ -184,34 +195,24 @@ func (v *Vring) fail(err error) {
 
 // loop serves until the ring is to stop (nil) or is broken.
 func (v *Vring) loop(kick int) error {
-	var c virtqueue.Chain
-	for {
+	for !v.stopping.Load() && !v.broken.Load() {
 		err := v.q.Enter()
 		if err == nil {
-			v.unmapped.Store(false)
 			v.Flush() // what was completed while the ring was not mapped
-			err = v.drainRing(&c)
+			err = v.drainRing(&v.chain)
 			v.q.Leave()
 		}
-		switch {
-		case v.stopping.Load():
-			return nil
-		case errors.Is(err, virtqueue.ErrNoRing):
-			// Announce the wait, then look again: a table published in between has
-			// seen no announcement.
-			if !v.unmapped.Swap(true) {
-				continue
-			}
-		case err != nil:
+		if err != nil && !errors.Is(err, virtqueue.ErrNoRing) {
 			return err
+		}
+		if v.stopping.Load() {
+			break
 		}
 		if kick, err = v.wait(kick); err != nil {
 			return err
 		}
-		if v.stopping.Load() {
-			return nil
-		}
 	}
+	return nil
 }
 
 // drainRing serves chains until there are none, kicks asked for. It runs inside
@@ -226,7 +227,9 @@ func (v *Vring) drainRing(c *virtqueue.Chain) error {
 			return err
 		}
 		if ok {
+			v.handling = true
 			v.handler.Handle(c)
+			v.handling = false
 			chains++
 			if bytes += c.WritableBytes + c.ReadableBytes; chains >= flushChains || bytes >= flushBytes {
 				v.Flush()
@@ -266,10 +269,9 @@ func (v *Vring) wait(kick int) (int, error) {
 			drain(v.wake)
 		}
 		switch {
-		case p[1].Revents&unix.POLLIN != 0:
+		case p[1].Revents&unix.POLLIN != 0 && drain(kick):
 			v.stats.Kicks.Add(1)
-			drain(kick)
-		case p[1].Revents != 0: // an eventfd in error: nothing will come
+		case p[1].Revents != 0: // in error, or no eventfd: nothing will come
 			kick = -1
 		}
 		return kick, nil
