@@ -1,0 +1,222 @@
+package vhostuser_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"runtime/debug"
+	"slices"
+	"sync"
+
+	"vrafs/vhostuser"
+	"vrafs/virtqueue"
+)
+
+// Requests of the echo device: {u64 token, u64 op}. The reply is the token,
+// repeated over the whole writable part.
+const (
+	opEcho   = iota // answer at once
+	opPark          // answer from a worker once the gate is open
+	opSilent        // answer at once with nothing written
+	opPanic         // a bug in the device
+)
+
+// An echo is a device that is its own file system, so to speak.
+type echo struct {
+	prop vhostuser.Properties
+	// refuseState makes LoadState fail.
+	refuseState bool
+
+	mu     sync.Mutex
+	cond   *sync.Cond
+	queues map[*echoQueue]bool
+	parked int           // requests that wait for the gate, over all queues
+	gate   chan struct{} // closed: parked requests go on
+	resets int
+	seen   map[uint64]int // token -> times handled
+	state  []byte         // loaded
+	saved  []byte         // to save
+	gone   int            // parked requests whose memory was gone
+}
+
+func newEcho(queues int) *echo {
+	e := &echo{prop: vhostuser.Properties{Queues: queues, Migratable: true, Config: []byte("echo")},
+		queues: map[*echoQueue]bool{}, gate: make(chan struct{}), seen: map[uint64]int{}}
+	e.cond = sync.NewCond(&e.mu)
+	return e
+}
+
+func (e *echo) Properties() vhostuser.Properties { return e.prop }
+
+func (e *echo) Reset() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.resets++
+}
+
+func (e *echo) SaveState(w io.Writer) error {
+	_, err := w.Write(e.saved)
+	return err
+}
+
+func (e *echo) LoadState(r io.Reader) error {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	if e.refuseState {
+		return errors.New("state of another device")
+	}
+	e.state = b
+	return nil
+}
+
+// open lets parked requests go on, now and from now on.
+func (e *echo) open() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	select {
+	case <-e.gate:
+	default:
+		close(e.gate)
+	}
+}
+
+// shut makes parked requests wait again.
+func (e *echo) shut() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.gate = make(chan struct{})
+}
+
+// waitParked returns when n requests are parked.
+func (e *echo) waitParked(n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.parked < n {
+		e.cond.Wait()
+	}
+}
+
+func (e *echo) handled() map[uint64]int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	m := make(map[uint64]int, len(e.seen))
+	for k, v := range e.seen {
+		m[k] = v
+	}
+	return m
+}
+
+func (e *echo) StartQueue(v *vhostuser.Vring) vhostuser.QueueHandler {
+	q := &echoQueue{e: e, v: v, abort: make(chan struct{})}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.queues[q] = true
+	return q
+}
+
+// An echoQueue serves one ring. It parks every request in a goroutine of its own.
+type echoQueue struct {
+	e       *echo
+	v       *vhostuser.Vring
+	abort   chan struct{}
+	once    sync.Once
+	workers sync.WaitGroup
+	head    [16]byte
+}
+
+func (q *echoQueue) Handle(c *virtqueue.Chain) {
+	n := 0
+	for _, b := range c.In {
+		n += copy(q.head[n:], b)
+	}
+	if n < len(q.head) {
+		q.v.Push(c.Head, nil, 0)
+		return
+	}
+	token, op := binary.LittleEndian.Uint64(q.head[:]), binary.LittleEndian.Uint64(q.head[8:])
+	q.e.mu.Lock()
+	q.e.seen[token]++
+	q.e.mu.Unlock()
+	switch op {
+	case opEcho:
+		q.v.Push(c.Head, c.Writable, fill(c.Out, token))
+	case opPark:
+		q.park(c.Head, slices.Clone(c.Writable), token)
+	case opPanic:
+		panic("echo device: told to")
+	default:
+		q.v.Push(c.Head, nil, 0)
+	}
+}
+
+// fill writes the token over all views and returns how many bytes that were.
+func fill(views [][]byte, token uint64) (n uint32) {
+	pattern := binary.LittleEndian.AppendUint64(nil, token)
+	pattern = bytes.Repeat(pattern, 64)
+	at := 0
+	for _, v := range views {
+		for len(v) > 0 {
+			k := copy(v, pattern[at%8:])
+			v = v[k:]
+			at += k
+		}
+	}
+	return uint32(at)
+}
+
+func (q *echoQueue) park(head uint16, writable []virtqueue.Seg, token uint64) {
+	e := q.e
+	e.mu.Lock()
+	gate := e.gate
+	e.parked++
+	e.cond.Broadcast()
+	e.mu.Unlock()
+	q.workers.Go(func() {
+		debug.SetPanicOnFault(true)
+		defer func() {
+			if r := recover(); r != nil {
+				q.v.Fault(r)
+			}
+		}()
+		select {
+		case <-gate:
+			q.answer(head, writable, token)
+		case <-q.abort:
+			q.v.Complete(head, nil, 0)
+		}
+		e.mu.Lock()
+		e.parked--
+		e.cond.Broadcast()
+		e.mu.Unlock()
+	})
+}
+
+// answer translates again: no host address survives the wait.
+func (q *echoQueue) answer(head uint16, writable []virtqueue.Seg, token uint64) {
+	pin := q.v.Space().NewPin()
+	defer pin.Close()
+	views, err := pin.Enter().Translate(nil, writable)
+	n := uint32(0)
+	if err == nil {
+		n = fill(views, token)
+	} else {
+		q.e.mu.Lock()
+		q.e.gone++
+		q.e.mu.Unlock()
+	}
+	pin.Leave()
+	q.v.Complete(head, writable, n)
+}
+
+func (q *echoQueue) Abort() { q.once.Do(func() { close(q.abort) }) }
+
+func (q *echoQueue) Close() {
+	q.Abort()
+	q.workers.Wait()
+	q.e.mu.Lock()
+	defer q.e.mu.Unlock()
+	delete(q.e.queues, q)
+}
