@@ -13,8 +13,12 @@ const (
 	whiteoutOpaque = ".wh..wh..opq"
 )
 
-// xattrOverlayOpaque marks a directory that hides everything below it.
-const xattrOverlayOpaque = "trusted.overlay.opaque"
+// Xattrs in which overlayfs keeps its own notes; a mount never shows them. The
+// one of opaque directories hides everything below it.
+const (
+	xattrOverlayPrefix = "trusted.overlay."
+	xattrOverlayOpaque = xattrOverlayPrefix + "opaque"
+)
 
 // A deletion is what an upper directory takes away from the one below.
 type deletion struct {
@@ -84,12 +88,14 @@ func keepLower(merged, below []*node, parent *node, del *deletion) ([]*node, []*
 func takeWhiteouts(d *node, spec WhiteoutSpec) deletion {
 	var del deletion
 	if spec == WhiteoutOverlayfs {
-		if v, ok := d.in.xattr(xattrOverlayOpaque); ok && string(v) == "y" {
-			del.all = true
-			d.in.xattrs = slices.DeleteFunc(slices.Clone(d.in.xattrs), func(x xattr) bool { return x.name == xattrOverlayOpaque })
-		}
+		v, _ := d.in.xattr(xattrOverlayOpaque)
+		del.all = string(v) == "y"
+		d.in.dropOverlayXattrs()
 	}
 	d.kids = slices.DeleteFunc(d.kids, func(k *node) bool {
+		if spec == WhiteoutOverlayfs && !k.in.isDir() {
+			k.in.dropOverlayXattrs()
+		}
 		name, opaque, ok := whiteout(k, spec)
 		switch {
 		case opaque:
@@ -100,6 +106,13 @@ func takeWhiteouts(d *node, spec WhiteoutSpec) deletion {
 		return ok
 	})
 	return del
+}
+
+// dropOverlayXattrs removes the notes of overlayfs.
+func (in *inode) dropOverlayXattrs() {
+	in.xattrs = slices.DeleteFunc(in.xattrs, func(x xattr) bool {
+		return strings.HasPrefix(x.name, xattrOverlayPrefix)
+	})
 }
 
 // whiteout says what k deletes, if it is a whiteout: a name or everything.
