@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"vrafs/internal/testimage"
-	"vrafs/internal/testtree"
 	"vrafs/rafs"
 )
 
@@ -33,7 +32,7 @@ func variants() (list []variant) {
 }
 
 func TestTreeReadsBackIdentical(t *testing.T) {
-	tree := testtree.Make(t, testtree.Small(1))
+	tree := smallTree(t)
 	for _, v := range variants() {
 		t.Run(v.String(), func(t *testing.T) {
 			t.Parallel()
@@ -45,7 +44,7 @@ func TestTreeReadsBackIdentical(t *testing.T) {
 }
 
 func TestEveryLayoutReadsBackIdentical(t *testing.T) {
-	tree := testtree.Make(t, testtree.Small(2))
+	tree := smallTree(t)
 	tests := []struct {
 		name string
 		o    testimage.Options

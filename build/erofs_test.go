@@ -73,7 +73,7 @@ func checkKernel(t *testing.T, tree string, o build.Options) {
 }
 
 func TestKernelErofsShowsTheSource(t *testing.T) {
-	tree := testtree.Make(t, testtree.Small(6))
+	tree := smallTree(t)
 	for _, o := range []build.Options{{}, {ChunkSize: 4096}, {ChunkSize: 16 << 20}} {
 		checkKernel(t, tree, o)
 	}

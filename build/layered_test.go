@@ -57,8 +57,8 @@ func changeTree(t *testing.T, root string) {
 		os.RemoveAll(at("deep")),                           // a directory becomes a file
 		os.WriteFile(at("deep"), []byte("flat"), 0o644),    //
 		os.RemoveAll(at("times")),                          // a directory goes for good
-		os.Remove(at("kinds/one-byte")),                        // a file becomes a directory
-		os.MkdirAll(at("kinds/one-byte/sub"), 0o711),           //
+		os.Remove(at("kinds/one-byte")),                    // a file becomes a directory
+		os.MkdirAll(at("kinds/one-byte/sub"), 0o711),       //
 		os.Chmod(at("xattrs"), 0o500),                      // only attributes change
 		os.WriteFile(at("added"), []byte("new"), 0o600),    //
 		os.Link(at("added"), at("added-too")),              //
@@ -71,9 +71,9 @@ func changeTree(t *testing.T, root string) {
 
 // layers is a lower tree, an upper directory as overlayfs leaves it, and the
 // tree that both together show.
-func layers(t *testing.T, seed uint64) (lower, upper string, merged []testtree.Entry) {
+func layers(t *testing.T) (lower, upper string, merged []testtree.Entry) {
 	t.Helper()
-	lower, upper = testtree.Make(t, testtree.Small(seed)), t.TempDir()
+	lower, upper = smallTree(t), t.TempDir()
 	steps(t, os.Chmod(upper, 0o755))
 	root := mountOverlay(t, lower, upper)
 	for _, p := range []string{"big", "deep", "times", "kinds/one-byte", "xattrs"} {
@@ -127,7 +127,7 @@ func readImage(t *testing.T, path string) *build.Image {
 }
 
 func TestLayerOnParentGivesTheOverlayTree(t *testing.T) {
-	lower, upper, merged := layers(t, 5)
+	lower, upper, merged := layers(t)
 	lowerTrees := map[rafs.Version]*testimage.Image{}
 	for _, v := range []rafs.Version{rafs.V5, rafs.V6} {
 		lowerTrees[v] = testimage.Make(t, testimage.Options{Source: lower, Version: v, Compressor: rafs.CompressorLZ4})

@@ -74,7 +74,7 @@ func seconds(entries []testtree.Entry) []testtree.Entry {
 }
 
 func TestTarGivesTheTreeItWasMadeFrom(t *testing.T) {
-	tree := testtree.Make(t, testtree.Options{Seed: 3, TarSafe: true})
+	tree := tarTree(t)
 	want := scanTarred(t, tree)
 	pax := gnuTar(t, tree, "--format=pax")
 	tests := []struct {
@@ -152,7 +152,7 @@ func TestPublishedTarOfEveryEntryTypeBuilds(t *testing.T) {
 }
 
 func TestBuildStreamsThroughFIFOs(t *testing.T) {
-	tree := testtree.Make(t, testtree.Options{Seed: 4, TarSafe: true})
+	tree := tarTree(t)
 	data := gnuTar(t, tree, "--format=pax")
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "in"), filepath.Join(dir, "out")
