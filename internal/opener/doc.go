@@ -12,7 +12,7 @@
 // Every descriptor is close-on-exec. A Mapping is read-only memory: of the
 // file itself if that lies on a local file system, else of a sealed private
 // copy, so that no page of it can depend on a network or a FUSE server
-// (docs/decisions/0003-mapped-files.md).
+// (docs/decisions/0002-mapped-files.md).
 //
 // An Opener and a Mapping may be used from any goroutine; Close only once,
 // after the last use.

@@ -1,0 +1,102 @@
+package lint
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	linkPattern = regexp.MustCompile(`\]\(([^)#\s]+)(#[^)]*)?\)`)
+	codePattern = regexp.MustCompile("`([^`\n]+)`")
+	pathPattern = regexp.MustCompile(`^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*/?$`)
+	goFile      = regexp.MustCompile(`\b[a-z][A-Za-z0-9_]*(?:/[A-Za-z0-9_]+)*\.go\b`)
+	testName    = regexp.MustCompile("`((?:Test|Benchmark|Fuzz)[A-Za-z0-9_]+)[^`]*`")
+)
+
+func documents(t *testing.T, root string) []string {
+	t.Helper()
+	docs, err := filepath.Glob(filepath.Join(root, "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir(filepath.Join(root, "docs"), func(p string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(p, ".md") {
+			docs = append(docs, p)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return docs
+}
+
+func exists(p string) bool {
+	_, err := os.Stat(p)
+	return err == nil
+}
+
+func TestLinksInDocumentsLeadSomewhere(t *testing.T) {
+	root := load(t).root
+	for _, doc := range documents(t, root) {
+		b, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range linkPattern.FindAllStringSubmatch(string(b), -1) {
+			if strings.Contains(m[1], "://") || strings.HasPrefix(m[1], "mailto:") {
+				continue
+			}
+			if !exists(filepath.Join(filepath.Dir(doc), m[1])) {
+				t.Errorf("%s links to %s, which does not exist", filepath.Base(doc), m[1])
+			}
+		}
+	}
+}
+
+// TestFilesInArchitectureExist reads docs/ARCHITECTURE.md: a Go file that it names
+// must exist, and so must what it sets in code type with a slash and an ending.
+func TestFilesInArchitectureExist(t *testing.T) {
+	root := load(t).root
+	b, err := os.ReadFile(filepath.Join(root, "docs", "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range goFile.FindAllString(string(b), -1) {
+		if !exists(filepath.Join(root, name)) {
+			t.Errorf("docs/ARCHITECTURE.md names %s, which does not exist", name)
+		}
+	}
+	for _, m := range codePattern.FindAllStringSubmatch(string(b), -1) {
+		name := m[1]
+		if pathPattern.MatchString(name) && strings.HasSuffix(name, ".md") && !exists(filepath.Join(root, name)) {
+			t.Errorf("docs/ARCHITECTURE.md names %s, which does not exist", name)
+		}
+	}
+}
+
+// TestPromisesNameTestsThatExist reads docs/PROMISES.md.
+func TestPromisesNameTestsThatExist(t *testing.T) {
+	tr := load(t)
+	b, err := os.ReadFile(filepath.Join(tr.root, "docs", "PROMISES.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, p := range tr.pkgs {
+		for _, f := range p.files {
+			for name := range testFunctions(f) {
+				known[name] = true
+			}
+		}
+	}
+	for _, m := range testName.FindAllStringSubmatch(string(b), -1) {
+		if !known[m[1]] {
+			t.Errorf("docs/PROMISES.md names %s, which no package has", m[1])
+		}
+	}
+}
