@@ -39,6 +39,9 @@ func (d *Dir) AddPlus(next uint64, typ uint8, name []byte) bool {
 	return true
 }
 
+// Len returns the bytes of the entries added.
+func (d *Dir) Len() int { return d.n }
+
 // Fits reports whether an entry with a name so long has room. Once one has not,
 // nothing more is added.
 func (d *Dir) Fits(name int, plus bool) bool {

@@ -29,14 +29,16 @@ type Request struct {
 }
 
 // A Task is what an FS leaves behind with a pending request. Its methods are
-// called one after the other, from any goroutine: Wait, then Finish or Drop.
+// called one after the other, from any goroutine: Wait, then Finish or Drop. Drop
+// may also come instead of Wait.
 type Task interface {
 	// Wait blocks until Finish can answer without waiting. It has no buffers. ctx
 	// ends when the request is aborted or too old; Wait then returns soon, with
 	// EIO or EINTR. After an errno Drop is called, and the errno is the answer.
 	Wait(ctx context.Context) syscall.Errno
 	// Finish answers as the FS method would have done, but w is what an earlier
-	// request left: a result is stored whole. It never returns Pending.
+	// request left: a result is stored whole. After Pending, Wait and Finish are
+	// called once more.
 	Finish(r *Request, w *Reply) syscall.Errno
 	// Drop is called instead of Finish when there is nobody to answer: what a
 	// reply would have given to the guest is taken back.

@@ -155,11 +155,12 @@ func (s *Server) Wait(ctx context.Context, r *Request) {
 }
 
 // Finish answers r after Wait, in the same buffers that Handle had, mapped anew.
-// It returns the length of the reply.
-func (s *Server) Finish(w *Worker, r *Request, in, out [][]byte) int {
+// It returns the length of the reply; or pending, if what Wait brought has gone
+// again meanwhile, and then r has to go through Wait and Finish once more. An FS
+// lets that happen a few times only.
+func (s *Server) Finish(w *Worker, r *Request, in, out [][]byte) (n int, pending bool) {
 	w.epoch.Add(1)
 	defer w.epoch.Add(1)
-	defer s.leave(r)
 	r.worker, w.r = w, r
 	w.reply.bind(r.op, stream{}, newStream(out))
 	if r.op.data {
@@ -167,15 +168,26 @@ func (s *Server) Finish(w *Worker, r *Request, in, out [][]byte) int {
 		w.inParts = whole.slice(w.inParts[:0], InHeaderSize+r.op.in, int(r.Header.Len)-InHeaderSize-r.op.in)
 		w.reply.input = newStream(w.inParts)
 	}
-	if r.errno != 0 {
+	e := s.finishTask(w, r)
+	if e == Pending {
+		return 0, true
+	}
+	n = s.end(w, r, e)
+	s.leave(r)
+	return n, false
+}
+
+// finishTask has r's task fill the reply.
+func (s *Server) finishTask(w *Worker, r *Request) syscall.Errno {
+	switch {
+	case r.errno != 0:
 		r.task.Drop()
-		return s.end(w, r, r.errno)
+		return r.errno
+	case r.op.dir:
+		w.reply.bindDir(r)
+		return w.reply.dirDone(r.task.Finish(r, &w.reply))
 	}
-	if !r.op.dir {
-		return s.end(w, r, r.task.Finish(r, &w.reply))
-	}
-	w.reply.bindDir(r)
-	return s.end(w, r, w.reply.dirDone(r.task.Finish(r, &w.reply)))
+	return r.task.Finish(r, &w.reply)
 }
 
 // Drop ends a pending request after Wait, or instead of it, without a reply: its

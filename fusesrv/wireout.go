@@ -267,3 +267,15 @@ func (d *Dirent) encode(b []byte) {
 	le.PutUint32(b[16:], d.Namelen)
 	le.PutUint32(b[20:], d.Type)
 }
+
+// Statx returns what a says in the form of STATX; mask says which fields count.
+func (a *Attr) Statx(mask uint32) Statx {
+	return Statx{
+		Mask: mask, Blksize: a.Blksize, Nlink: a.Nlink, UID: a.UID, GID: a.GID, Mode: uint16(a.Mode),
+		Ino: a.Ino, Size: a.Size, Blocks: a.Blocks,
+		Atime:     StatxTime{Sec: int64(a.Atime), Nsec: a.AtimeNsec},
+		Ctime:     StatxTime{Sec: int64(a.Ctime), Nsec: a.CtimeNsec},
+		Mtime:     StatxTime{Sec: int64(a.Mtime), Nsec: a.MtimeNsec},
+		RdevMajor: a.Rdev >> 8 & 0xfff, RdevMinor: a.Rdev&0xff | a.Rdev>>12&0xfff00,
+	}
+}
