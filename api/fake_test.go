@@ -75,7 +75,9 @@ func (f *fake) Mount(_ context.Context, mp string, cmd MountCmd) error {
 	return nil
 }
 
-func (f *fake) Remount(_ context.Context, mp string, _ MountCmd) error { return f.note("remount " + mp) }
+func (f *fake) Remount(_ context.Context, mp string, _ MountCmd) error {
+	return f.note("remount " + mp)
+}
 func (f *fake) Unmount(_ context.Context, mp string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
