@@ -17,7 +17,8 @@ import (
 const maxZstdWindow = 1 << 27
 
 // A Decoder decompresses. The zero value is ready; it keeps its state between
-// calls so that decoding a chunk allocates nothing. One goroutine at a time.
+// calls so that decoding a chunk allocates nothing, gzip's code tables aside. One
+// goroutine at a time.
 type Decoder struct {
 	zstd    *zstd.Decoder
 	inflate io.ReadCloser // also a flate.Resetter

@@ -22,8 +22,8 @@ const (
 // An XTS encrypts and decrypts the units of one blob with AES-128-XTS. Every unit
 // has the same IV. Safe for all goroutines.
 type XTS struct {
-	data, tweak cipher.Block
-	iv          [blockSize]byte
+	data  cipher.Block
+	first xtsTweak // of every unit, since all have the same IV
 }
 
 // NewXTS takes both AES-128 keys, data key first, and the IV. Equal keys are refused.
@@ -39,7 +39,9 @@ func NewXTS(key [xtsKeyLen]byte, iv [blockSize]byte) (*XTS, error) {
 	if err != nil {
 		return nil, fmt.Errorf("xts: %w", err)
 	}
-	return &XTS{data: data, tweak: tweak, iv: iv}, nil
+	x := &XTS{data: data}
+	tweak.Encrypt(x.first[:], iv[:])
+	return x, nil
 }
 
 // Encrypt encrypts one unit and returns the ciphertext: p itself, changed in
@@ -76,8 +78,7 @@ func (x *XTS) Decrypt(p []byte) ([]byte, error) {
 // crypt works on len(p) >= 16 bytes in place, with ciphertext stealing for the
 // last partial block. Going backwards the last two tweaks change places.
 func (x *XTS) crypt(p []byte, backwards bool) {
-	var t xtsTweak
-	x.tweak.Encrypt(t[:], x.iv[:])
+	t := x.first
 	whole := len(p) / blockSize
 	tail := len(p) % blockSize
 	if tail != 0 {
