@@ -175,7 +175,8 @@ func (c *checker) listed(n *Inode, s *Span) error {
 		return corrupt(n.off, "chunk_addr", "chunk %d of blob %d is not in the chunk table", s.Index, s.Blob)
 	}
 	ch, err := c.im.ChunkTableEntry(c.chunks[i] & 0xffff_ffff)
-	if err == nil && (ch.Off != s.Off || ch.Size != s.Len) {
+	sized := err == nil && !c.im.blobs[s.Blob].Features.Has(BlobChunkDictGenerated)
+	if err == nil && ch.Off != s.Off || sized && ch.Size != s.Len {
 		err = corrupt(n.off, "chunk_addr.block", "chunk %d of blob %d: %d bytes at %#x, the chunk table says %d at %#x",
 			s.Index, s.Blob, s.Len, s.Off, ch.Size, ch.Off)
 	}
