@@ -53,6 +53,7 @@ var recovering = []string{
 	"vhostuser",                                        // queues and control: guest memory
 	"fusesrv/virtiofs", "fusesrv/devfuse", "blobcache", // request loops, workers, fetches: all mappings of an image
 	"internal/bootload", "internal/daemon", // opening and checking an image on behalf of a request
+	"cmd/vrafs", // a command, all of whose reads of a mapping are on one goroutine
 }
 
 func TestRecoverOnlyWhereMappingsCanFault(t *testing.T) {

@@ -1,0 +1,215 @@
+package chunkread_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"vrafs/backend"
+	"vrafs/backend/localfs"
+	"vrafs/internal/bootload"
+	"vrafs/internal/chunkread"
+	"vrafs/internal/imagewalk"
+	"vrafs/internal/opener"
+	"vrafs/internal/testenv"
+	"vrafs/internal/testimage"
+	"vrafs/rafs"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// source makes a directory with a large file, two small ones and a copy.
+func source(t *testing.T) (dir string, files map[string][]byte) {
+	t.Helper()
+	testenv.Need(t, testenv.Root)
+	dir, files = t.TempDir(), map[string][]byte{}
+	large := make([]byte, 300_001)
+	for i := range large {
+		large[i] = byte(i * 2654435761 >> 13)
+	}
+	files["large"], files["copy"] = large, large
+	files["small"], files["tiny"] = bytes.Repeat([]byte("small"), 300), []byte("t")
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, files
+}
+
+// open makes an image of dir and a reader for it.
+func open(t *testing.T, o testimage.Options) (*testimage.Image, *rafs.Image, *chunkread.Reader) {
+	t.Helper()
+	im := testimage.Make(t, o)
+	b, err := bootload.Open(opener.Local(), im.Bootstrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	blobs, err := localfs.New(opener.Local(), localfs.Options{Dir: im.BlobDir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := chunkread.New(b.Image, blobs, chunkread.Options{})
+	t.Cleanup(func() { r.Close() })
+	return im, b.Image, r
+}
+
+// read gives the content of a file.
+func read(t *testing.T, ctx context.Context, im *rafs.Image, r *chunkread.Reader, path string, workers int) ([]byte, error) {
+	t.Helper()
+	n, err := imagewalk.Find(im, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []byte
+	err = r.Stream(ctx, workers, chunkread.FileChunks(im, &n), func(p chunkread.Piece) error {
+		got = append(got, p.Data...)
+		return nil
+	})
+	return got, err
+}
+
+var kinds = map[string]testimage.Options{
+	"v5":              {Version: rafs.V5, Compressor: rafs.CompressorLZ4, ChunkSize: 0x1000},
+	"v6":              {Compressor: rafs.CompressorZstd, ChunkSize: 0x1000, Digester: rafs.DigesterSHA256},
+	"batch":           {Compressor: rafs.CompressorZstd, ChunkSize: 0x10000, BatchSize: 0x4000},
+	"encrypted batch": {Compressor: rafs.CompressorZstd, ChunkSize: 0x10000, BatchSize: 0x4000, Encrypt: true},
+}
+
+func TestStreamGivesFilesInOrder(t *testing.T) {
+	dir, files := source(t)
+	for name, o := range kinds {
+		o.Source = dir
+		_, im, r := open(t, o)
+		for path, want := range files {
+			for _, workers := range []int{1, 7} {
+				got, err := read(t, t.Context(), im, r, path, workers)
+				if err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%s: %s with %d workers: %d bytes, %v; want %d", name, path, workers, len(got), err, len(want))
+				}
+			}
+		}
+	}
+}
+
+func TestNoDamagedByteIsEmitted(t *testing.T) {
+	dir, files := source(t)
+	for name, o := range kinds {
+		o.Source = dir
+		made, im, r := open(t, o)
+		blob := filepath.Join(made.BlobDir, im.Blobs()[0].ID)
+		data, err := os.ReadFile(blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := im.Blobs()[0].CompressedDataSize()
+		if meta := im.Blobs()[0].MetaOff; meta != 0 {
+			end = meta
+		}
+		refused := 0
+		for off := uint64(0); off < end; off += end / 25 {
+			bad := bytes.Clone(data)
+			bad[off] ^= 0x40
+			if err := os.WriteFile(blob, bad, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			for path, want := range files {
+				got, err := read(t, t.Context(), im, r, path, 2)
+				if err != nil {
+					refused++
+				}
+				if !bytes.HasPrefix(want, got) {
+					t.Fatalf("%s: %s: wrong bytes after damage at %#x", name, path, off)
+				}
+			}
+		}
+		if refused == 0 {
+			t.Errorf("%s: no damage was noticed", name)
+		}
+	}
+}
+
+func TestTruncatedBlobIsAnError(t *testing.T) {
+	dir, _ := source(t)
+	made, im, r := open(t, testimage.Options{Source: dir})
+	if err := os.Truncate(filepath.Join(made.BlobDir, im.Blobs()[0].ID), 1000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read(t, t.Context(), im, r, "large", 2); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestMissingBlobIsNotFound(t *testing.T) {
+	dir, _ := source(t)
+	made, im, r := open(t, testimage.Options{Source: dir})
+	if err := os.Remove(filepath.Join(made.BlobDir, im.Blobs()[0].ID)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read(t, t.Context(), im, r, "large", 2); !errors.Is(err, backend.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := read(t, t.Context(), im, chunkread.New(im, nil, chunkread.Options{}), "large", 2); !errors.Is(err, backend.ErrNotFound) {
+		t.Errorf("without a place: got %v", err)
+	}
+}
+
+func TestCancelledStreamStops(t *testing.T) {
+	dir, _ := source(t)
+	_, im, r := open(t, testimage.Options{Source: dir, ChunkSize: 0x1000})
+	ctx, cancel := context.WithCancel(t.Context())
+	n, err := imagewalk.Find(im, "large")
+	if err != nil {
+		t.Fatal(err)
+	}
+	emitted := 0
+	err = r.Stream(ctx, 2, chunkread.FileChunks(im, &n), func(chunkread.Piece) error {
+		emitted++
+		cancel()
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) || emitted >= 74 {
+		t.Errorf("%d pieces, %v", emitted, err)
+	}
+}
+
+func TestTagsKeepTheirPlaceAmongChunks(t *testing.T) {
+	dir, _ := source(t)
+	_, im, r := open(t, testimage.Options{Source: dir, ChunkSize: 0x10000})
+	n, err := imagewalk.Find(im, "large")
+	if err != nil {
+		t.Fatal(err)
+	}
+	items := func(yield func(chunkread.Item, error) bool) {
+		i := 0
+		for item, err := range chunkread.FileChunks(im, &n) {
+			if !yield(chunkread.Item{Tag: i}, nil) || !yield(item, err) {
+				return
+			}
+			i++
+		}
+	}
+	var order []any
+	err = r.Stream(t.Context(), 3, items, func(p chunkread.Piece) error {
+		if p.Tag == nil {
+			order = append(order, int(p.Chunk.Index))
+		} else {
+			order = append(order, p.Tag)
+		}
+		return nil
+	})
+	if err != nil || len(order) != 10 {
+		t.Fatalf("%v %v", order, err)
+	}
+	for i := range order {
+		if order[i] != order[i&^1] {
+			t.Errorf("order %v", order)
+		}
+	}
+}
