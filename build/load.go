@@ -188,24 +188,33 @@ func (l *treeLoader) fill(n *node, ino rafs.Ino) error {
 }
 
 func (l *treeLoader) xattrs(in *inode, src *rafs.Inode) error {
+	xs, err := readXattrs(src)
+	if err != nil {
+		return err
+	}
+	return in.setXattrs(xs)
+}
+
+// readXattrs copies the extended attributes of an inode, in stored order.
+func readXattrs(src *rafs.Inode) ([]xattr, error) {
 	if !src.HasXattrs() {
-		return nil
+		return nil, nil
 	}
 	names, err := src.AppendXattrNames(nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var xs []xattr
 	for name := range bytes.SplitSeq(bytes.TrimSuffix(names, []byte{0}), []byte{0}) {
 		v, ok, err := src.Xattr(name)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if ok {
 			xs = append(xs, xattr{string(name), bytes.Clone(v)})
 		}
 	}
-	return in.setXattrs(xs)
+	return xs, nil
 }
 
 func (l *treeLoader) chunks(in *inode, src *rafs.Inode) error {
