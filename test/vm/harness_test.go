@@ -37,7 +37,7 @@ var guestProgram = sync.OnceValues(func() (string, error) {
 })
 
 // bootDeadline bounds one machine from its start to its end.
-const bootDeadline = 5 * time.Minute
+const bootDeadline = 3 * time.Minute
 
 // boot starts a machine of the series that ends with the test; its directory is
 // kept and named if the test failed.

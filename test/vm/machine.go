@@ -29,7 +29,7 @@ type Machine struct {
 
 	opts    Options
 	cmd     *exec.Cmd
-	stop    context.CancelFunc
+	stop    context.CancelCauseFunc
 	exited  chan struct{} // closed when QEMU is gone
 	waitErr error         // valid after exited
 	control net.Conn
@@ -47,7 +47,7 @@ func Start(ctx context.Context, o Options) (*Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start machine: %w", err)
 	}
-	m := &Machine{Dir: dir, opts: o, exited: make(chan struct{}), stop: func() {}}
+	m := &Machine{Dir: dir, opts: o, exited: make(chan struct{}), stop: func(error) {}}
 	if err := m.start(ctx); err != nil {
 		m.keep = true
 		return nil, errors.Join(fmt.Errorf("start machine (see %s): %w%s", dir, err, m.Tail(15)), m.Close())
@@ -98,7 +98,7 @@ func (m *Machine) run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	ctx, m.stop = context.WithCancel(ctx)
+	ctx, m.stop = context.WithCancelCause(ctx)
 	m.cmd = exec.CommandContext(ctx, program, m.opts.arguments(m.Dir)...)
 	m.cmd.Stdout, m.cmd.Stderr = log, log
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -112,7 +112,19 @@ func (m *Machine) run(ctx context.Context) error {
 		}
 		close(m.exited)
 	}()
+	for _, f := range m.opts.Filesystems {
+		go m.watch(f)
+	}
 	return nil
+}
+
+// watch ends QEMU when a back-end has ended.
+func (m *Machine) watch(f Filesystem) {
+	select {
+	case <-f.Gone:
+		m.stop(fmt.Errorf("the back-end of %s is gone", f.Tag))
+	case <-m.exited:
+	}
 }
 
 // accept waits for QEMU to connect, or to die.
@@ -226,23 +238,34 @@ func (m *Machine) PlugMemory(mb int) error {
 	return m.QMP.Do("device_add", map[string]any{"driver": "pc-dimm", "id": id, "memdev": "mem-" + id}, nil)
 }
 
+// Kill ends QEMU as a crash would.
+func (m *Machine) Kill() {
+	_ = m.cmd.Process.Kill()
+	<-m.exited
+}
+
 // Keep keeps the machine's directory at Close.
 func (m *Machine) Keep() { m.keep = true }
 
 // Tail is the end of the console, for messages.
 func (m *Machine) Tail(lines int) string {
-	b, err := os.ReadFile(filepath.Join(m.Dir, consoleFile))
+	return tail("console", filepath.Join(m.Dir, consoleFile), lines)
+}
+
+// tail is the last lines of the file at path under a heading, "" if there are none.
+func tail(what, path string, lines int) string {
+	b, err := os.ReadFile(path)
 	if err != nil || len(b) == 0 {
 		return ""
 	}
 	all := strings.Split(strings.TrimSpace(string(b)), "\n")
-	return "\nconsole:\n" + strings.Join(all[max(0, len(all)-lines):], "\n")
+	return "\n" + what + ":\n" + strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
 // Close ends QEMU, waits for it and removes the machine's directory unless Keep
 // was called.
 func (m *Machine) Close() error {
-	m.stop()
+	m.stop(nil)
 	if m.cmd != nil && m.cmd.Process != nil {
 		<-m.exited
 	}

@@ -28,6 +28,9 @@ type Filesystem struct {
 	Tag       string
 	Queues    int // request queues; 0 means 1
 	QueueSize int // descriptors; 0 means 1024
+	// Gone, unless nil, is closed when the back-end has ended. QEMU is then killed:
+	// it never reconnects, and the guest would wait for ever.
+	Gone <-chan struct{}
 }
 
 func (o *Options) setDefaults() {

@@ -34,6 +34,7 @@ func init() {
 		guestapi.LoadStop:  typed(doLoadStop),
 		guestapi.Bench:     typed(doBench),
 		guestapi.Write:     typed(doWrite),
+		guestapi.Mkdir:     typed(doMkdir),
 		guestapi.List:      typed(doList),
 		guestapi.Reboot:    typed(doReboot),
 		guestapi.PowerOff:  typed(doPowerOff),
@@ -91,6 +92,8 @@ func doWrite(a guestapi.WriteArgs) (nothing, error) {
 	}
 	return nothing{}, os.WriteFile(a.Path, []byte(a.Data), 0o644)
 }
+
+func doMkdir(a guestapi.PathArgs) (nothing, error) { return nothing{}, os.MkdirAll(a.Path, 0o755) }
 
 func doList(a guestapi.PathArgs) (r guestapi.ListResult, err error) {
 	entries, err := os.ReadDir(a.Path)

@@ -27,6 +27,11 @@ import (
 )
 
 func main() {
+	if os.Getpid() != 1 {
+		// Started from an image, to show that programs run from it.
+		fmt.Println(strings.Join(os.Args, " "))
+		return
+	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "guest:", err)
 	}

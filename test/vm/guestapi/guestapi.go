@@ -63,6 +63,7 @@ const (
 	LoadStop  Command = "loadstop"  // nothing -> LoadResult
 	Bench     Command = "bench"     // BenchArgs -> BenchResult
 	Write     Command = "write"     // WriteArgs -> nothing
+	Mkdir     Command = "mkdir"     // PathArgs -> nothing: with its parents
 	List      Command = "list"      // PathArgs -> ListResult
 	Reboot    Command = "reboot"    // nothing -> no answer, a hello follows
 	PowerOff  Command = "poweroff"  // nothing -> no answer
