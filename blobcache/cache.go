@@ -2,6 +2,9 @@ package blobcache
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"vrafs/backend"
@@ -13,18 +16,27 @@ type ImageOptions struct {
 	// AllowUnverified lists ids of blobs whose chunks need no digest. A CRC is
 	// checked where there is one but counts for nothing else.
 	AllowUnverified []string
-	// Observe, if set, is called after every back-end request with its size in
-	// bytes, its duration and its error. It must not block.
+	// Observe, if set, is called after every back-end request with the bytes that came,
+	// its duration and its error. It must not block.
 	Observe func(bytes int, took time.Duration, err error)
 }
 
 // A Cache is the view that one image has of a Store. All methods may be called
-// from any goroutine; Close waits for none of them.
+// from any goroutine.
 type Cache struct {
-	store *Store
-	image *rafs.Image
-	blobs backend.Opener
-	opt   ImageOptions
+	store  *Store
+	image  *rafs.Image
+	blobs  backend.Opener
+	opt    ImageOptions
+	views  []*view
+	ctx    context.Context // of back-end requests
+	cancel context.CancelCauseFunc
+	count  counters
+
+	mu      sync.Mutex
+	active  sync.WaitGroup // fetching calls and flights
+	closed  bool
+	sources map[string]backend.Blob // nil after Close
 }
 
 // Open makes a view for an image, whose metadata must stay readable until Close.
@@ -32,27 +44,79 @@ type Cache struct {
 // image with a blob that can't be verified and isn't allowed is an error of class
 // ErrUnverified; an unknown cipher is of class rafs.ErrUnsupported.
 func (s *Store) Open(im *rafs.Image, blobs backend.Opener, o ImageOptions) (*Cache, error) {
-	return &Cache{store: s, image: im, blobs: blobs, opt: o}, nil
+	c := &Cache{store: s, image: im, blobs: blobs, opt: o, sources: map[string]backend.Blob{}}
+	for i := range im.Blobs() {
+		b := &im.Blobs()[i]
+		v := &view{cache: c, blob: b, index: i, mu: make(chan struct{}, 1), free: slices.Contains(o.AllowUnverified, b.ID)}
+		if why := unverifiable(im, b); why != "" && !v.free {
+			return nil, fmt.Errorf("%w: blob %s %s; allow it by its id to serve it unverified", ErrUnverified, b.ID, why)
+		}
+		if b.Encrypted() && b.Cipher != rafs.CipherAES128XTS {
+			return nil, fmt.Errorf("%w: blob %s is encrypted with %v", rafs.ErrUnsupported, b.ID, b.Cipher)
+		}
+		c.views = append(c.views, v)
+	}
+	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
+	return c, nil
 }
 
-// Fetch makes every chunk of spans present and verified, or holds its bytes in h.
-// It blocks until that is so, one chunk fails, or ctx ends; others that wait for
-// the same chunks are not disturbed by that. It touches no memory of the caller but h.
-//
-// Errors: ErrDigest, ErrUnverified, those of the back end, those of package rafs.
-// All of them are EIO to a guest.
-func (c *Cache) Fetch(ctx context.Context, spans []rafs.Span, h *Held) error { return ErrClosed }
-
-// Prefetch is Fetch for data that nobody waits for: it yields to Fetch, keeps
-// to Options.PrefetchRate, goes on after failed chunks and stores only. It blocks
-// until done or ctx ends; the error is that of ctx.
-func (c *Cache) Prefetch(ctx context.Context, spans []rafs.Span) error { return ErrClosed }
-
-// PrefetchBlob prefetches the chunks that are stored in the given range of a
-// blob: off and size are bytes of the blob file. A size of 0 means to the end.
-func (c *Cache) PrefetchBlob(ctx context.Context, blob int, off, size uint64) error {
-	return ErrClosed
+// unverifiable says why a blob can have no digests, as far as its description
+// tells. Single chunks without a digest are met later.
+func unverifiable(im *rafs.Image, b *rafs.Blob) string {
+	switch {
+	case b.Features.IsTarfs():
+		return "is a plain tar file"
+	case b.Features.Has(rafs.BlobExternal):
+		return "is external"
+	case im.Version() == rafs.V6 && b.ChunkCount > 0 && im.ChunkTableLen() == 0 && !b.Features.Has(rafs.BlobInlinedChunkDigest):
+		return "has no digests"
+	}
+	return ""
 }
 
-// Close ends the view. Reads must have ended, fetches end with ErrClosed.
-func (c *Cache) Close() error { return nil }
+// enter notes a fetching call or a flight, which Close waits for.
+func (c *Cache) enter() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	c.active.Add(1)
+	return nil
+}
+
+func (c *Cache) leave() { c.active.Done() }
+
+// view gives the view of a span's blob.
+func (c *Cache) view(blob uint16) (*view, error) {
+	if int(blob) >= len(c.views) {
+		return nil, fmt.Errorf("%w: blob %d of %d", rafs.ErrCorrupt, blob, len(c.views))
+	}
+	return c.views[blob], nil
+}
+
+// Close ends the view: fetches end with ErrClosed, and Close waits for them. Calls
+// of TryRead and Read must have ended. The image may be unmapped afterwards.
+func (c *Cache) Close() error {
+	c.mu.Lock()
+	first := !c.closed
+	c.closed = true
+	c.mu.Unlock()
+	c.cancel(ErrClosed)
+	c.store.sched.drop(c)
+	c.active.Wait()
+	if !first {
+		return nil
+	}
+	c.mu.Lock()
+	sources := c.sources
+	c.sources = nil
+	c.mu.Unlock()
+	for _, v := range c.views {
+		v.close()
+	}
+	for _, b := range sources {
+		_ = b.Close()
+	}
+	return nil
+}

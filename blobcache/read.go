@@ -1,11 +1,34 @@
 package blobcache
 
-import "vrafs/rafs"
+import (
+	"errors"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"vrafs/rafs"
+)
+
+const (
+	// maxIovecs is what one preadv2 takes (UIO_MAXIOV).
+	maxIovecs = 1024
+	// askAbove is the length from which a run is only tried if all its pages are in
+	// the page cache: read-ahead that a failed try starts is paid by the queue
+	// (design decision 3).
+	askAbove = 128 << 10
+)
+
+var pageSize = uint64(os.Getpagesize())
+
+// ErrShort says that dst is shorter than the spans.
+var ErrShort = errors.New("destination shorter than the spans")
 
 // A Reader is the scratch memory of one reading goroutine. The zero value is
 // ready; it must not be used by two goroutines at once. It outlives images.
 type Reader struct {
-	_ [0]func() // not comparable, not to be copied
+	iov   []unix.Iovec
+	shard uint32 // of the counters; 0: none yet
 }
 
 // TryRead fills dst with the bytes of spans if that needs no waiting: all
@@ -15,11 +38,70 @@ type Reader struct {
 //
 // n counts the bytes of spans that are in dst. With a nil error it is all of
 // them. With ErrMiss the caller goes on, not over: Fetch, then Read with skip n. A
-// syscall.EFAULT says that dst is not there.
+// syscall.EFAULT says that dst is not there, ErrShort that it is too short.
 //
-// It never blocks, allocates nothing and takes no lock.
+// It never blocks, allocates nothing once r has grown, and takes no lock.
 func (c *Cache) TryRead(r *Reader, spans []rafs.Span, dst [][]byte) (n int, err error) {
-	return 0, ErrMiss
+	n, err = c.tryRead(r, spans, dst)
+	c.count.read(r, n, err)
+	return n, err
+}
+
+func (c *Cache) tryRead(r *Reader, spans []rafs.Span, dst [][]byte) (int, error) {
+	for i := range spans {
+		if o := c.openView(spans[i].Blob); o == nil || !o.verified(&spans[i]) {
+			return 0, ErrMiss
+		}
+	}
+	cur := cursor{dst: dst}
+	done := 0
+	for len(spans) > 0 {
+		o := c.openView(spans[0].Blob)
+		k, size := run(spans)
+		if o.file.data == nil || size > askAbove && !cached(o.file.fd, spans[0].Off, size) {
+			return done, ErrMiss
+		}
+		n, err := r.fill(o.file.fd, spans[0].Off, size, &cur, unix.RWF_NOWAIT)
+		done += int(n)
+		if err != nil {
+			return done, err
+		}
+		if n < size {
+			return done, ErrMiss
+		}
+		spans = spans[k:]
+	}
+	return done, nil
+}
+
+// openView gives the open files of a blob, nil before its first use.
+func (c *Cache) openView(blob uint16) *openView {
+	if int(blob) >= len(c.views) {
+		return nil
+	}
+	return c.views[blob].open.Load()
+}
+
+// run gives the number of leading spans that follow each other in one file, and
+// their length.
+func run(spans []rafs.Span) (n int, size uint64) {
+	first := &spans[0]
+	size = uint64(first.Len)
+	for n = 1; n < len(spans); n++ {
+		if s := &spans[n]; s.Blob != first.Blob || s.Off != first.Off+size {
+			break
+		}
+		size += uint64(spans[n].Len)
+	}
+	return n, size
+}
+
+// cached reports whether all pages of a range are in the page cache. Where the
+// kernel can't tell (before Linux 6.5) they are not.
+func cached(fd int, off, size uint64) bool {
+	pages := (off+size-1)/pageSize - off/pageSize + 1
+	n, errno := cachedPages(fd, off, size)
+	return errno == 0 && n == pages
 }
 
 // Read is the second half of a read that missed, after Fetch returned nil: it fills
@@ -30,5 +112,140 @@ func (c *Cache) TryRead(r *Reader, spans []rafs.Span, dst [][]byte) (n int, err 
 // Fetch and Read: fetch again. Callers bound how often; a file that keeps
 // vanishing is an I/O error.
 func (c *Cache) Read(r *Reader, spans []rafs.Span, skip int, dst [][]byte, h *Held) (n int, err error) {
-	return skip, ErrMiss
+	cur := cursor{dst: dst}
+	if !cur.skip(uint64(skip)) {
+		return skip, ErrShort
+	}
+	done, at := uint64(skip), uint64(0)
+	for i := range spans {
+		s := spans[i]
+		if at += uint64(s.Len); at <= done {
+			continue
+		}
+		left := at - done // of s
+		s.Off += uint64(s.Len) - left
+		s.Len = uint32(left)
+		got, err := c.readSpan(r, &s, &cur, h)
+		done += got
+		if err != nil {
+			return int(done), err
+		}
+	}
+	return int(done), nil
+}
+
+// readSpan reads one span; whatever the error, the bytes counted are in dst.
+func (c *Cache) readSpan(r *Reader, s *rafs.Span, cur *cursor, h *Held) (uint64, error) {
+	if at, ok := h.find(s); ok {
+		return r.fillAll(int(h.file.Fd()), uint64(at), uint64(s.Len), cur)
+	}
+	o := c.openView(s.Blob)
+	if o == nil || !o.verified(s) || !o.file.usable() {
+		return 0, ErrMiss
+	}
+	n, err := r.fillAll(o.file.fd, s.Off, uint64(s.Len), cur)
+	if err == ErrMiss {
+		o.cutShort()
+	}
+	return n, err
+}
+
+// cutShort is called when the data file ended before a verified chunk.
+func (o *openView) cutShort() {
+	if o.plain {
+		return
+	}
+	if o.file.checkSize(); o.file.dead.Load() {
+		o.clear()
+	}
+}
+
+// fillAll is fill until all is there or the file has no more, which is ErrMiss.
+func (r *Reader) fillAll(fd int, off, size uint64, cur *cursor) (done uint64, err error) {
+	for done < size {
+		n, err := r.fill(fd, off+done, size-done, cur, 0)
+		done += n
+		if err != nil {
+			return done, err
+		}
+		if n == 0 {
+			return done, ErrMiss
+		}
+	}
+	return done, nil
+}
+
+// fill reads size bytes at off into cur. A short count is no error and says
+// nothing about its cause.
+func (r *Reader) fill(fd int, off, size uint64, cur *cursor, flags int) (done uint64, err error) {
+	for done < size {
+		r.iov = cur.append(r.iov[:0], size-done)
+		if len(r.iov) == 0 {
+			return done, ErrShort
+		}
+		want := uint64(0)
+		for i := range r.iov {
+			want += r.iov[i].Len
+		}
+		n, errno := preadv(fd, r.iov, off+done, flags)
+		switch errno {
+		case 0:
+		case unix.EAGAIN, unix.EOPNOTSUPP:
+			return done, ErrMiss
+		case unix.EFAULT:
+			return done, syscall.EFAULT
+		default:
+			return done, errno
+		}
+		done += uint64(n)
+		cur.skip(uint64(n))
+		if uint64(n) < want {
+			break
+		}
+	}
+	return done, nil
+}
+
+// A cursor is a place in a list of buffers.
+type cursor struct {
+	dst [][]byte
+	off int // in dst[0]
+}
+
+// skip moves n bytes on; false if there are fewer.
+func (cur *cursor) skip(n uint64) bool {
+	for n > 0 {
+		if len(cur.dst) == 0 {
+			return false
+		}
+		left := uint64(len(cur.dst[0]) - cur.off)
+		if n < left {
+			cur.off += int(n)
+			return true
+		}
+		n -= left
+		cur.dst, cur.off = cur.dst[1:], 0
+	}
+	return true
+}
+
+// append appends the next buffers, up to size bytes and maxIovecs of them.
+func (cur *cursor) append(iov []unix.Iovec, size uint64) []unix.Iovec {
+	off := cur.off
+	for _, p := range cur.dst {
+		if size == 0 || len(iov) == maxIovecs {
+			break
+		}
+		p = p[off:]
+		off = 0
+		if len(p) == 0 {
+			continue
+		}
+		p = p[:min(uint64(len(p)), size)]
+		var v unix.Iovec
+		setBase(&v, p)
+		iov = append(iov, v)
+		size -= uint64(len(p))
+	}
+	return iov
 }

@@ -1,7 +1,11 @@
 package blobcache
 
 import (
+	"cmp"
+	"context"
 	"log/slog"
+	"runtime"
+	"sync"
 	"time"
 
 	"vrafs/internal/opener"
@@ -11,17 +15,18 @@ import (
 type Options struct {
 	// Dir is the cache directory (work_dir in nydusd's configuration). It is made if
 	// missing. If it can't be written, what is there is used and nothing is added.
+	// Empty: nothing is kept, every read goes to the back end (dummycache).
 	Dir string
-	// Workers is the number of decompressors, at most one per core is useful. Each is a
-	// locked thread of low priority. Default: the cores of the machine.
+	// Workers is the number of decompressors; more than one per core are of no use. Each
+	// is a locked thread of low priority. Default: one per core.
 	Workers int
 	// Requests bounds the back-end requests under way. Default 16.
 	Requests int
 	// MaxFetchBytes bounds the stored bytes of requests under way; one request
 	// may always run. Default 64 MiB.
 	MaxFetchBytes uint64
-	// MaxRequestBytes bounds one merged request. Default 1 MiB; one chunk may
-	// always be asked for.
+	// MaxRequestBytes bounds one merged request; one chunk may always be asked for.
+	// Default 1 MiB.
 	MaxRequestBytes uint64
 	// Amplify lets a miss take neighbouring missing chunks along until the request has
 	// so many stored bytes (amplify_io). 0: off.
@@ -30,24 +35,120 @@ type Options struct {
 	RequestTimeout time.Duration
 	// PrefetchRate bounds prefetch in stored bytes per second; 0: no bound.
 	PrefetchRate uint64
-	// Log gets what an operator should know, at most once per blob and kind.
-	// Default: nothing.
+	// Log gets what an operator should know, once per blob and kind. Default: nothing.
 	Log *slog.Logger
+}
+
+// defaults fills in what is not set.
+func (opt Options) defaults() Options {
+	opt.Workers = cmp.Or(max(0, opt.Workers), runtime.NumCPU())
+	opt.Requests = cmp.Or(max(0, opt.Requests), 16)
+	opt.MaxFetchBytes = cmp.Or(opt.MaxFetchBytes, 64<<20)
+	opt.MaxRequestBytes = cmp.Or(opt.MaxRequestBytes, 1<<20)
+	opt.RequestTimeout = cmp.Or(max(0, opt.RequestTimeout), time.Minute)
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	return opt
 }
 
 // A Store is one cache directory, shared by the images of a process. All methods
 // may be called from any goroutine.
 type Store struct {
-	opt Options
-	o   opener.Opener
+	opt    Options
+	o      opener.Opener
+	boot   [16]byte // zero: unknown, proofs end with the process
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	sched  *scheduler
+	pace   pacer
+
+	mu     sync.Mutex
+	files  map[blobKey]*blobFile
+	warned map[warning]bool
 }
 
+// A warning is logged once.
+type warning struct{ blob, what string }
+
+// maxWarnings bounds the memory of what was logged; past it nothing is.
+const maxWarnings = 4096
+
 // NewStore prepares a cache directory. It starts nothing: workers come with the
-// first miss and leave with Close.
+// first miss and leave with Close. What is wrong with the directory is logged: images
+// can be served without it.
 func NewStore(o opener.Opener, opt Options) (*Store, error) {
-	return &Store{opt: opt, o: o}, nil
+	opt = opt.defaults()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	s := &Store{
+		opt: opt, o: o, ctx: ctx, cancel: cancel, sched: newScheduler(ctx, opt),
+		pace:  pacer{rate: opt.PrefetchRate},
+		files: map[blobKey]*blobFile{}, warned: map[warning]bool{},
+	}
+	if opt.Dir == "" {
+		return s, nil
+	}
+	if err := o.MkdirAll(opt.Dir, 0o755); err != nil {
+		s.warn("", "the cache directory can't be made", err)
+	}
+	s.sched.warn = s.warn
+	var err error
+	if s.boot, err = readBootID(o); err != nil {
+		s.warn("", "the boot id can't be read", err)
+	}
+	return s, nil
 }
 
 // Close ends all fetches, waits for the workers and closes the files. Views must
-// not be used any more.
-func (s *Store) Close() error { return nil }
+// have been closed.
+func (s *Store) Close() error {
+	s.cancel(ErrClosed)
+	s.sched.close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, b := range s.files {
+		delete(s.files, key)
+		b.close()
+	}
+	return nil
+}
+
+// acquire gives the files of a blob, opened if nobody has them. The error says
+// what is missing of them.
+func (s *Store) acquire(key blobKey) (*blobFile, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b := s.files[key]; b != nil {
+		b.refs++
+		return b, nil
+	}
+	b, err := &blobFile{key: key}, error(nil)
+	if s.opt.Dir != "" {
+		b, err = openBlobFile(s.o, s.opt.Dir, key, s.boot)
+	}
+	b.refs = 1
+	s.files[key] = b
+	return b, err
+}
+
+// release gives files back; the last user closes them.
+func (s *Store) release(b *blobFile) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b.refs--; b.refs == 0 && s.files[b.key] == b {
+		delete(s.files, b.key)
+		b.close()
+	}
+}
+
+// warn logs a condition of a blob the first time it is met.
+func (s *Store) warn(blob, what string, err error) {
+	w := warning{blob, what}
+	s.mu.Lock()
+	again := s.warned[w] || len(s.warned) >= maxWarnings
+	s.warned[w] = true
+	s.mu.Unlock()
+	if !again {
+		s.opt.Log.Warn("cache: "+what, "blob", blob, "dir", s.opt.Dir, "err", err)
+	}
+}

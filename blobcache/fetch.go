@@ -1,0 +1,275 @@
+package blobcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"vrafs/rafs"
+)
+
+// fetchRounds bounds how often one Fetch starts over after another image was closed
+// or a blob.meta was replaced under it.
+const fetchRounds = 4
+
+// Fetch makes every chunk of spans present and verified, or holds its bytes in h.
+// It blocks until that is so, one chunk fails, or ctx ends; others that wait for
+// the same chunks are not disturbed by that. It touches no memory of the caller
+// but h, and no bytes of spans that h holds already are asked for again.
+//
+// Errors: ErrDigest, ErrUnverified, ErrClosed, those of the back end, those of
+// package rafs. All of them are EIO to a guest.
+func (c *Cache) Fetch(ctx context.Context, spans []rafs.Span, h *Held) error {
+	if err := c.enter(); err != nil {
+		return err
+	}
+	defer c.leave()
+	for round := 1; ; round++ {
+		err := c.fetch(ctx, spans, h)
+		if err == nil || round == fetchRounds || !c.again(ctx, err, spans) {
+			return err
+		}
+	}
+}
+
+// again reports whether another try can give another result.
+func (c *Cache) again(ctx context.Context, err error, spans []rafs.Span) bool {
+	if errors.Is(err, ErrClosed) {
+		return c.ctx.Err() == nil // a flight of another image, which was closed
+	}
+	if !errors.Is(err, ErrDigest) && !errors.Is(err, rafs.ErrCorrupt) {
+		return false
+	}
+	replaced := false
+	for i := range spans {
+		if v, err := c.view(spans[i].Blob); err == nil && v.reloadMeta(ctx) {
+			replaced = true
+		}
+	}
+	return replaced
+}
+
+// A wait is a span whose chunk is under way.
+type wait struct {
+	span   *rafs.Span
+	view   *openView
+	flight *flight
+}
+
+func (c *Cache) fetch(ctx context.Context, spans []rafs.Span, h *Held) error {
+	p := plan{c: c, ctx: ctx}
+	defer p.submit() // flights that were made must run, also after an error
+	for i := range spans {
+		s := &spans[i]
+		if h.has(s) {
+			continue
+		}
+		if err := p.enter(s.Blob); err != nil {
+			return err
+		}
+		if p.o.verified(s) && p.o.file.usable() {
+			continue
+		}
+		if err := p.want(s, h); err != nil {
+			return err
+		}
+	}
+	p.submit()
+	for _, w := range p.waits {
+		if err := c.await(ctx, w, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A plan collects the flights that a list of spans needs. Flights that it made
+// are submitted before it blocks: others may wait for them already.
+type plan struct {
+	c     *Cache
+	ctx   context.Context
+	whole bool // tables by chunk number are needed
+	v     *view
+	o     *openView
+	t     *tables
+	waits []wait
+	fresh []*flight
+}
+
+// enter turns to a blob and opens its files.
+func (p *plan) enter(blob uint16) error {
+	v, err := p.c.view(blob)
+	if err != nil || v == p.v {
+		return err
+	}
+	p.submit()
+	o, err := v.files(p.ctx)
+	if err != nil {
+		return err
+	}
+	p.v, p.o, p.t = v, o, nil
+	return nil
+}
+
+// table loads the tables of the blob.
+func (p *plan) table() error {
+	if p.t != nil {
+		return nil
+	}
+	p.submit()
+	t, err := p.v.table(p.ctx, p.whole)
+	p.t = t
+	return err
+}
+
+// want sees to it that the chunk of a span comes because somebody waits for it.
+func (p *plan) want(s *rafs.Span, h *Held) error {
+	if p.o.plain {
+		return p.v.hold(p.ctx, s, h)
+	}
+	if err := p.table(); err != nil {
+		return err
+	}
+	f, made, err := p.v.start(p.o, p.t, s, true)
+	if err != nil {
+		return err
+	}
+	if made {
+		p.fresh = p.v.amplify(p.o, p.t, append(p.fresh, f))
+	}
+	if f != nil {
+		p.waits = append(p.waits, wait{s, p.o, f})
+	}
+	return nil
+}
+
+// submit lets the flights run that were made.
+func (p *plan) submit() {
+	if len(p.fresh) > 0 {
+		p.c.store.sched.submit(p.fresh...)
+		p.fresh = nil
+	}
+}
+
+// await waits for a flight and marks or holds what it brought.
+func (c *Cache) await(ctx context.Context, w wait, h *Held) error {
+	f := w.flight
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-c.ctx.Done():
+		return ErrClosed
+	}
+	switch {
+	case f.err != nil:
+		return f.err
+	case f.held == nil:
+		w.view.set(&f.chunk)
+		c.complete(w.view)
+		return nil
+	case h == nil:
+		return nil
+	}
+	off := w.span.Off - f.chunk.Off
+	return h.add(w.span, f.held[off:][:w.span.Len])
+}
+
+// complete tells the others when the last chunk of a blob is verified.
+func (c *Cache) complete(o *openView) {
+	if n := o.file.key.chunks; n != 0 && o.count.Load() == n && o.file.cmap != nil {
+		_ = o.file.cmap.setReady()
+	}
+}
+
+// start gives the flight of the span's chunk, or nil if this boot's proof makes
+// one unnecessary. made says that the flight must be submitted.
+func (v *view) start(o *openView, t *tables, s *rafs.Span, demand bool) (f *flight, made bool, err error) {
+	c, err := v.describe(t, s.Index, s.Ref)
+	if err != nil {
+		return nil, false, err
+	}
+	if s.Off < c.Off || s.Off-c.Off > uint64(c.Size) || uint64(s.Len) > uint64(c.Size)-(s.Off-c.Off) {
+		return nil, false, fmt.Errorf("%w: blob %s: %#x+%#x is outside chunk %d at %#x+%#x",
+			rafs.ErrCorrupt, v.blob.ID, s.Off, s.Len, c.Index, c.Off, c.Size)
+	}
+	if !c.HasDigest && !v.free {
+		return nil, false, fmt.Errorf("%w: blob %s: chunk %d; allow the blob by its id to serve it unverified", ErrUnverified, v.blob.ID, c.Index)
+	}
+	key := flightKey{o.file, c.Index, proofOf(v.blob.Digester, &c)}
+	if o.file.proven(c.Index, key.proof) {
+		o.set(&c)
+		return nil, false, nil
+	}
+	f, made, err = v.cache.store.sched.join(key, demand, func() (*flight, error) {
+		return v.newFlight(t, key, &c)
+	})
+	if made {
+		f.local = o.file.claimed(c.Index)
+	}
+	return f, made, err
+}
+
+func (v *view) newFlight(t *tables, key flightKey, c *rafs.Chunk) (*flight, error) {
+	f := &flight{key: key, view: v, chunk: *c, done: make(chan struct{})}
+	if c.Flags&(rafs.ChunkBatch|rafs.ChunkZran) != 0 && c.UnitSize == 0 {
+		return nil, fmt.Errorf("%w: blob %s: the unit of chunk %d is unknown", rafs.ErrUnsupported, v.blob.ID, c.Index)
+	}
+	if c.Flags&rafs.ChunkZran != 0 {
+		var err error
+		if f.zran, err = t.meta.Zran(c.Unit); err != nil {
+			return nil, err
+		}
+	}
+	if err := v.cache.enter(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// amplify adds the neighbours that follow the last flight in its blob, as long as
+// they are missing and the request stays below Options.Amplify.
+func (v *view) amplify(o *openView, t *tables, list []*flight) []*flight {
+	last := list[len(list)-1]
+	limit := min(v.cache.store.opt.Amplify, v.cache.store.opt.MaxRequestBytes)
+	if last.local || t.index == nil && t.meta == nil {
+		return list
+	}
+	begin, end := last.chunk.CompressedOff, last.end()
+	for i := last.chunk.Index + 1; uint32(i) < v.blob.ChunkCount && !o.has(i); i++ {
+		c, err := v.lookup(t, i)
+		if err != nil || c.CompressedOff < begin || c.CompressedOff > end+mergeGap ||
+			c.CompressedOff+uint64(c.CompressedSize) > begin+limit {
+			break
+		}
+		f, made, err := v.start(o, t, spanOf(&c), false)
+		if err != nil || !made {
+			break
+		}
+		list = append(list, f)
+		end = f.end()
+	}
+	return list
+}
+
+// spanOf gives the span that is all of a chunk.
+func spanOf(c *rafs.Chunk) *rafs.Span {
+	return &rafs.Span{Blob: c.Blob, Index: c.Index, Off: c.Off, Len: c.Size}
+}
+
+// hold reads a span of a plain blob that is not in the directory.
+func (v *view) hold(ctx context.Context, s *rafs.Span, h *Held) error {
+	if h == nil {
+		return nil
+	}
+	p := make([]byte, s.Len)
+	if err := v.request(ctx, v.blob.ID, p, s.Off); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("%w: %w", rafs.ErrCorrupt, err)
+		}
+		return err
+	}
+	v.cache.count.unstored.Add(1)
+	return h.add(s, p)
+}

@@ -1,0 +1,45 @@
+package blobcache
+
+import (
+	"fmt"
+
+	"vrafs/rafs"
+)
+
+// A flightKey names a fetch. Images that disagree about a chunk fetch it apart.
+type flightKey struct {
+	file  *blobFile
+	index rafs.ChunkIndex
+	proof proof
+}
+
+// A flight is the fetching of one chunk, for all who wait for it. Its fields
+// belong to the scheduler until it is taken, then to whoever runs it.
+type flight struct {
+	key   flightKey
+	view  *view
+	chunk rafs.Chunk
+
+	demand bool             // somebody waits; guarded by scheduler.mu
+	local  bool             // look into the data file first
+	origin bool             // second attempt, from the origin
+	zran   rafs.ZranContext // of a zran chunk's unit
+
+	done chan struct{}
+	err  error  // after done
+	held []byte // after done: the chunk, if it could not be stored
+}
+
+// end is the end of the flight's stored bytes.
+func (f *flight) end() uint64 { return f.chunk.CompressedOff + uint64(f.chunk.CompressedSize) }
+
+// sameUnit reports whether f and g are slices of one batch or zran unit.
+func (f *flight) sameUnit(g *flight) bool {
+	return f.chunk.UnitSize != 0 && g.chunk.UnitSize != 0 &&
+		f.chunk.Unit == g.chunk.Unit && f.chunk.CompressedOff == g.chunk.CompressedOff
+}
+
+// errorf wraps err with the name of the chunk.
+func (f *flight) errorf(err error) error {
+	return fmt.Errorf("blob %s: chunk %d: %w", f.key.file.key.id, f.chunk.Index, err)
+}

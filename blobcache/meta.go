@@ -1,0 +1,192 @@
+package blobcache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"vrafs/internal/codec"
+	"vrafs/internal/opener"
+	"vrafs/rafs"
+)
+
+// metaFileSize is the size of a .blob.meta file (section 5.2):
+//
+//	|chunk info array, uncompressed|zeros to a multiple of 4096|header, 4096 bytes|
+func metaFileSize(b *rafs.Blob) uint64 {
+	const unit = rafs.BlobMetaArrayCacheAligns
+	return (b.MetaUncompressedSize+unit-1)&^(unit-1) + rafs.BlobMetaHeaderSize
+}
+
+// maxMetaFile bounds the memory of a chunk info array.
+const maxMetaFile = rafs.BlobMetaMaxV2 + rafs.BlobMetaHeaderSize
+
+// loadMeta takes blob.meta from the cache directory if that is allowed, else from
+// the back end, and then keeps it in the directory.
+func (t *tables) loadMeta(ctx context.Context, v *view, local bool) error {
+	size := metaFileSize(v.blob)
+	if size > maxMetaFile || v.blob.MetaCompressedSize > size {
+		return fmt.Errorf("%w: blob %s: chunk info array of %d bytes", rafs.ErrCorrupt, v.blob.ID, size)
+	}
+	mem, err := t.memory(size)
+	if err != nil {
+		return err
+	}
+	s := v.cache.store
+	path := filepath.Join(s.opt.Dir, v.blob.ID+metaSuffix)
+	array, header := mem[:size-rafs.BlobMetaHeaderSize], mem[size-rafs.BlobMetaHeaderSize:]
+	if s.opt.Dir == "" {
+		path = ""
+	}
+	if local && path != "" && readWhole(s.o, path, mem) == nil {
+		if t.meta, err = rafs.ParseBlobMeta(v.blob, header, array); err == nil {
+			t.stale = true
+			return nil
+		}
+		clear(mem)
+	}
+	if err := v.fetchMeta(ctx, array[:v.blob.MetaUncompressedSize], header); err != nil {
+		return fmt.Errorf("blob.meta of %s: %w", v.blob.ID, err)
+	}
+	if t.meta, err = rafs.ParseBlobMeta(v.blob, header, array); err != nil {
+		return fmt.Errorf("blob.meta of %s: %w", v.blob.ID, err)
+	}
+	t.stale = false
+	if path == "" {
+		return nil
+	}
+	if err := writeWhole(s.o, path, mem); err != nil {
+		v.cache.store.warn(v.blob.ID, "chunk infos are not kept", err)
+	}
+	return nil
+}
+
+// fetchMeta reads array and header by one request and unpacks them (section 4.3).
+func (v *view) fetchMeta(ctx context.Context, array, header []byte) error {
+	stored := make([]byte, v.blob.MetaCompressedSize+rafs.BlobMetaHeaderSize)
+	if err := v.request(ctx, v.blob.MetaID, stored, v.blob.MetaOff); err != nil {
+		return err
+	}
+	packed, head := stored[:v.blob.MetaCompressedSize], stored[v.blob.MetaCompressedSize:]
+	x, err := v.xts()
+	if err != nil {
+		return err
+	}
+	if x != nil {
+		if packed, err = x.Decrypt(packed); err == nil {
+			head, err = x.Decrypt(head)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if copy(header, head) != len(header) {
+		return fmt.Errorf("%w: header of %d bytes", rafs.ErrCorrupt, len(head))
+	}
+	var d codec.Decoder
+	return d.Decompress(array, packed, v.blob.MetaCompressor)
+}
+
+// reloadMeta takes blob.meta from the back end in place of what the cache
+// directory had. It reports whether there is a point in trying again.
+func (v *view) reloadMeta(ctx context.Context) bool {
+	if v.lock(ctx) != nil {
+		return false
+	}
+	defer v.unlock()
+	if v.tab == nil || v.tab.meta == nil || !v.tab.stale {
+		return false
+	}
+	t := *v.tab
+	if err := t.loadMeta(ctx, v, false); err != nil {
+		v.cache.store.warn(v.blob.ID, "chunk infos can't be replaced", err)
+		return false
+	}
+	v.tab = &t
+	return true
+}
+
+// loadDigests reads blob.digest through the ToC (sections 4.5 and 4.8). Digests
+// prove something only if the image vouches for the ToC, so it must.
+func (t *tables) loadDigests(ctx context.Context, v *view) error {
+	if v.blob.TOCSize == 0 || v.blob.TOCDigest.IsZero() {
+		return fmt.Errorf("%w: blob %s: the image doesn't vouch for the table of contents", ErrUnverified, v.blob.ID)
+	}
+	src, err := v.source(ctx, v.blob.MetaID)
+	if err != nil {
+		return err
+	}
+	size, err := src.Size(ctx)
+	if err != nil {
+		return err
+	}
+	if size < uint64(v.blob.TOCSize) || v.blob.TOCSize > rafs.TOCMaxSize {
+		return fmt.Errorf("%w: blob %s: ToC of %d bytes in %d", rafs.ErrCorrupt, v.blob.ID, v.blob.TOCSize, size)
+	}
+	tail := make([]byte, v.blob.TOCSize)
+	if err := v.request(ctx, v.blob.MetaID, tail, size-uint64(len(tail))); err != nil {
+		return err
+	}
+	toc, err := rafs.ParseTOC(tail, size)
+	if err == nil {
+		err = toc.Verify(v.blob)
+	}
+	if err != nil {
+		return err
+	}
+	e, ok := toc.Entry(rafs.SectionDigest)
+	want := uint64(v.blob.ChunkCount) * rafs.DigestSize
+	if !ok || e.CompressedSize != want || e.UncompressedSize != want || e.Compressor != rafs.CompressorNone || want == 0 {
+		return fmt.Errorf("%w: blob %s: no usable %s", rafs.ErrCorrupt, v.blob.ID, rafs.SectionDigest)
+	}
+	mem, err := t.memory(want)
+	if err != nil {
+		return err
+	}
+	if err := v.request(ctx, v.blob.MetaID, mem[:want], e.Off); err != nil {
+		return err
+	}
+	if codec.Sum(rafs.DigesterSHA256, mem[:want]) != e.Digest {
+		return fmt.Errorf("%w: %s of blob %s", ErrDigest, rafs.SectionDigest, v.blob.ID)
+	}
+	t.digests = mem[:want]
+	return nil
+}
+
+// readWhole fills p from the regular file at path if it has exactly that size.
+func readWhole(o opener.Opener, path string, p []byte) error {
+	f, fi, err := opener.Regular(o, path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if fi.Size() != int64(len(p)) {
+		return fmt.Errorf("%s: %d bytes, want %d", path, fi.Size(), len(p))
+	}
+	_, err = f.ReadAt(p, 0)
+	return err
+}
+
+// writeWhole puts a file with the bytes p at path. It is on the disk before it
+// has its name: nobody checks more of it than the header at its end.
+func writeWhole(o opener.Opener, path string, p []byte) error {
+	temp := tempName(path)
+	f, err := o.Open(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(p); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = o.Rename(temp, path)
+	}
+	if err != nil {
+		_ = o.Remove(temp)
+	}
+	return err
+}
