@@ -28,8 +28,8 @@ type builder struct {
 	parent *image
 	root   *node
 
-	prefetched int // leading files of the data order that match a pattern
-	res        Result
+	maxHoles uint64 // chunks of holes that a tar may have
+	res      Result
 }
 
 // Build makes one image or one layer. It reads src once, writes to sink and
@@ -37,17 +37,24 @@ type builder struct {
 // removed, except special files. Errors are of class ErrOptions, ErrSource,
 // ErrInconsistent or rafs.ErrCorrupt where they are not the system's.
 func Build(ctx context.Context, src Source, sink Sink, o Options) (*Result, error) {
-	if err := o.normalize(&src, &sink); err != nil {
+	b, err := newBuilder(src, sink, o)
+	if err != nil {
 		return nil, err
 	}
-	b := &builder{src: src, sink: sink, o: o, set: newChunkSet(), own: &blobOut{table: -1, off: o.BlobOffset}}
-	b.own.align = o.AlignedChunk || o.Version == rafs.V6
 	if err := b.run(ctx); err != nil {
 		b.blob.abort()
 		b.cache.abort()
 		return nil, err
 	}
 	return &b.res, nil
+}
+
+func newBuilder(src Source, sink Sink, o Options) (*builder, error) {
+	if err := o.normalize(&src, &sink); err != nil {
+		return nil, err
+	}
+	own := &blobOut{table: -1, off: o.BlobOffset, align: o.AlignedChunk || o.Version == rafs.V6}
+	return &builder{src: src, sink: sink, o: o, set: newChunkSet(), own: own, maxHoles: maxHoleChunks}, nil
 }
 
 func (b *builder) run(ctx context.Context) error {
@@ -192,7 +199,6 @@ func (b *builder) dumpDir(ctx context.Context) error {
 	p.read = func(j *job) error { return s.readJob(p, j) }
 	p.start(ctx, b.o.Workers)
 	files, n := prefetchOrder(newFiles(b.root), b.o.Prefetch)
-	b.prefetched = n
 	if err := p.finish(s.dump(p, files)); err != nil {
 		return err
 	}

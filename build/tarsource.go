@@ -62,7 +62,7 @@ type tarSource struct {
 	tree    *tarTree
 	estargz bool
 	job     *job
-	holes   uint64
+	holes   uint64 // chunks of holes that may still come
 }
 
 func (b *builder) dumpTar(ctx context.Context) error {
@@ -74,7 +74,7 @@ func (b *builder) dumpTar(ctx context.Context) error {
 	defer closeReader()
 	s := &tarSource{
 		t: newTarReader(r), p: b.pipeline(), tree: newTarTree(b.o.Version == rafs.V6),
-		estargz: b.src.typ == TypeEStargz,
+		estargz: b.src.typ == TypeEStargz, holes: b.maxHoles,
 	}
 	s.p.start(ctx, b.o.Workers)
 	if err := s.p.finish(s.read()); err != nil {
@@ -149,9 +149,10 @@ func (s *tarSource) data(e *tarEntry, in *inode) error {
 		}
 		c := piece{in: in, off: off}
 		if len(ranges) == 0 || ranges[0].off >= off+size {
-			if s.holes++; s.holes > maxHoleChunks {
-				return s.t.errAt(e.off, "more than %d chunks of holes", maxHoleChunks)
+			if s.holes == 0 {
+				return s.t.errAt(e.off, "too many chunks of holes")
 			}
+			s.holes--
 			c.hole, c.data = true, s.p.zero[:size]
 		} else {
 			c.data = s.job.buf[s.job.used:][:size]
