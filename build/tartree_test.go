@@ -36,17 +36,19 @@ func archive(t *testing.T, headers ...tar.Header) []byte {
 	return b.Bytes()
 }
 
-func file(name, content string) tar.Header {
+func fileEntry(name, content string) tar.Header {
 	return tar.Header{Typeflag: tar.TypeReg, Name: name, Linkname: content}
 }
 
-func dir(name string) tar.Header { return tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o700} }
+func dirEntry(name string) tar.Header {
+	return tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o700}
+}
 
-func link(name, target string) tar.Header {
+func linkEntry(name, target string) tar.Header {
 	return tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target}
 }
 
-func symlink(name, target string) tar.Header {
+func symlinkEntry(name, target string) tar.Header {
 	return tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target}
 }
 
@@ -77,24 +79,24 @@ func TestTarEntriesMakeTheTreeThatUnpackingMakes(t *testing.T) {
 		headers []tar.Header
 		want    string
 	}{
-		{"implied_parents", []tar.Header{file("a/b/c", "x")}, "a/755 a/b/755 a/b/c=1"},
-		{"parent_after_child", []tar.Header{file("a/b", "x"), dir("a")}, "a/700 a/b=1"},
-		{"dots_and_slashes", []tar.Header{file("./a/.//../b", "x"), file("/c", "")}, "b=1 c=0"},
-		{"above_the_root", []tar.Header{file("../../a", "x")}, "a=1"},
-		{"file_twice", []tar.Header{file("a", "first"), file("a", "2")}, "a=1"},
-		{"directory_twice_keeps_children", []tar.Header{dir("a"), file("a/b", "x"), dir("a")}, "a/700 a/b=1"},
-		{"file_over_directory", []tar.Header{file("a/b", "x"), file("a", "yy"), dir("c")}, "a=2 c/700"},
-		{"directory_over_file", []tar.Header{file("a", "yy"), dir("a"), file("a/b", "x")}, "a/700 a/b=1"},
-		{"hard_link", []tar.Header{file("a", "x"), link("b", "a"), link("c", "./b")}, "a=1 b=1~a c=1~a"},
-		{"hard_link_to_symlink", []tar.Header{symlink("a", "to"), link("b", "a")}, "a>to b>to~a"},
-		{"hard_link_to_itself", []tar.Header{file("a", "x"), link("a", "a")}, "a=1"},
-		{"hard_link_over_file", []tar.Header{file("a", "x"), file("b", "yy"), link("b", "a")}, "a=1 b=1~a"},
-		{"replaced_link_target", []tar.Header{file("a", "x"), link("b", "a"), file("a", "new")}, "a=3 b=1"},
-		{"through_symlink", []tar.Header{dir("usr/lib"), symlink("lib", "usr/lib"), file("lib/x", "1")}, "lib>usr/lib usr/755 usr/lib/700 usr/lib/x=1"},
-		{"through_absolute_symlink", []tar.Header{symlink("d/l", "/e"), file("d/l/x", "1")}, "d/755 d/l>/e e/755 e/x=1"},
-		{"symlink_out_of_the_root", []tar.Header{symlink("l", "../../e"), file("l/x", "1")}, "e/755 e/x=1 l>../../e"},
-		{"no_name_at_all", []tar.Header{{Typeflag: tar.TypeDir, Name: "./", Mode: 0o700}, file("a", "")}, "a=0"},
-		{"global_header", []tar.Header{{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "x"}}, file("a", "")}, "a=0"},
+		{"implied_parents", []tar.Header{fileEntry("a/b/c", "x")}, "a/755 a/b/755 a/b/c=1"},
+		{"parent_after_child", []tar.Header{fileEntry("a/b", "x"), dirEntry("a")}, "a/700 a/b=1"},
+		{"dots_and_slashes", []tar.Header{fileEntry("./a/.//../b", "x"), fileEntry("/c", "")}, "b=1 c=0"},
+		{"above_the_root", []tar.Header{fileEntry("../../a", "x")}, "a=1"},
+		{"file_twice", []tar.Header{fileEntry("a", "first"), fileEntry("a", "2")}, "a=1"},
+		{"directory_twice_keeps_children", []tar.Header{dirEntry("a"), fileEntry("a/b", "x"), dirEntry("a")}, "a/700 a/b=1"},
+		{"file_over_directory", []tar.Header{fileEntry("a/b", "x"), fileEntry("a", "yy"), dirEntry("c")}, "a=2 c/700"},
+		{"directory_over_file", []tar.Header{fileEntry("a", "yy"), dirEntry("a"), fileEntry("a/b", "x")}, "a/700 a/b=1"},
+		{"hard_link", []tar.Header{fileEntry("a", "x"), linkEntry("b", "a"), linkEntry("c", "./b")}, "a=1 b=1~a c=1~a"},
+		{"hard_link_to_symlink", []tar.Header{symlinkEntry("a", "to"), linkEntry("b", "a")}, "a>to b>to~a"},
+		{"hard_link_to_itself", []tar.Header{fileEntry("a", "x"), linkEntry("a", "a")}, "a=1"},
+		{"hard_link_over_file", []tar.Header{fileEntry("a", "x"), fileEntry("b", "yy"), linkEntry("b", "a")}, "a=1 b=1~a"},
+		{"replaced_link_target", []tar.Header{fileEntry("a", "x"), linkEntry("b", "a"), fileEntry("a", "new")}, "a=3 b=1"},
+		{"through_symlink", []tar.Header{dirEntry("usr/lib"), symlinkEntry("lib", "usr/lib"), fileEntry("lib/x", "1")}, "lib>usr/lib usr/755 usr/lib/700 usr/lib/x=1"},
+		{"through_absolute_symlink", []tar.Header{symlinkEntry("d/l", "/e"), fileEntry("d/l/x", "1")}, "d/755 d/l>/e e/755 e/x=1"},
+		{"symlink_out_of_the_root", []tar.Header{symlinkEntry("l", "../../e"), fileEntry("l/x", "1")}, "e/755 e/x=1 l>../../e"},
+		{"no_name_at_all", []tar.Header{{Typeflag: tar.TypeDir, Name: "./", Mode: 0o700}, fileEntry("a", "")}, "a=0"},
+		{"global_header", []tar.Header{{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "x"}}, fileEntry("a", "")}, "a=0"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -107,7 +109,7 @@ func TestTarEntriesMakeTheTreeThatUnpackingMakes(t *testing.T) {
 }
 
 func TestEStargzEntriesAreDropped(t *testing.T) {
-	data := archive(t, file("a", "x"), file(".prefetch.landmark", "l"), file("stargz.index.json", "{}"), file("d/stargz.index.json", "{}"))
+	data := archive(t, fileEntry("a", "x"), fileEntry(".prefetch.landmark", "l"), fileEntry("stargz.index.json", "{}"), fileEntry("d/stargz.index.json", "{}"))
 	got := buildStream(t, bytes.NewReader(data), build.TypeEStargz, build.Options{})
 	if s := outline(got); s != "a=1 d/755 d/stargz.index.json=2" {
 		t.Error(s)
@@ -115,14 +117,14 @@ func TestEStargzEntriesAreDropped(t *testing.T) {
 }
 
 func TestHostileTarsNameTheirPlace(t *testing.T) {
-	good := archive(t, file("first", strings.Repeat("x", 600)), file("second", "y"))
+	good := archive(t, fileEntry("first", strings.Repeat("x", 600)), fileEntry("second", "y"))
 	const second = 512 + 1024
 	changed := func(at int, b ...byte) []byte {
 		p := bytes.Clone(good)
 		copy(p[at:], b)
 		return p
 	}
-	loop := archive(t, symlink("a", "b"), symlink("b", "a"), file("a/x", "1"))
+	loop := archive(t, symlinkEntry("a", "b"), symlinkEntry("b", "a"), fileEntry("a/x", "1"))
 	tests := []struct {
 		name string
 		data []byte
@@ -132,14 +134,14 @@ func TestHostileTarsNameTheirPlace(t *testing.T) {
 		{"cut_in_data", good[:700], "at 0"},
 		{"cut_in_header", good[:second+100], "at 1636"},
 		{"text", []byte(strings.Repeat("not a tar\n", 100)), "at 0"},
-		{"link_to_nothing", archive(t, link("a", "b")), "at 0"},
-		{"link_to_directory", archive(t, dir("d"), link("a", "d")), "at 512"},
+		{"link_to_nothing", archive(t, linkEntry("a", "b")), "at 0"},
+		{"link_to_directory", archive(t, dirEntry("d"), linkEntry("a", "d")), "at 512"},
 		{"symlink_loop", loop, "at 1024"},
-		{"below_a_file", archive(t, file("a", ""), file("a/b", "")), "at 512"},
+		{"below_a_file", archive(t, fileEntry("a", ""), fileEntry("a/b", "")), "at 512"},
 		{"unknown_type", archive(t, tar.Header{Typeflag: 'Z', Name: "a"}), "at 0"},
 		{"xattr_name_space", archive(t, tar.Header{Typeflag: tar.TypeReg, Name: "a", PAXRecords: map[string]string{"SCHILY.xattr.odd.name": "v"}}), "odd.name"},
-		{"long_name", archive(t, file(strings.Repeat("n", 256), "")), "at 0"},
-		{"root_is_a_file", archive(t, file(".", "x")), "at 0"},
+		{"long_name", archive(t, fileEntry(strings.Repeat("n", 256), "")), "at 0"},
+		{"root_is_a_file", archive(t, fileEntry(".", "x")), "at 0"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
