@@ -28,7 +28,8 @@ var ErrShort = errors.New("destination shorter than the spans")
 // ready; it must not be used by two goroutines at once. It outlives images.
 type Reader struct {
 	iov   []unix.Iovec
-	shard uint32 // of the counters; 0: none yet
+	shard uint32                   // of the counters; 0: none yet
+	cut   func(size uint64) uint64 // tests: how much of a call may come
 }
 
 // TryRead fills dst with the bytes of spans if that needs no waiting: all
@@ -186,6 +187,9 @@ func (r *Reader) fill(fd int, off, size uint64, cur *cursor, flags int) (done ui
 		want := uint64(0)
 		for i := range r.iov {
 			want += r.iov[i].Len
+		}
+		if r.cut != nil {
+			r.iov = cur.append(r.iov[:0], r.cut(want))
 		}
 		n, errno := preadv(fd, r.iov, off+done, flags)
 		switch errno {

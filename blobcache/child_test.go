@@ -1,0 +1,3 @@
+package blobcache
+
+func child(what string) int { return 1 }
