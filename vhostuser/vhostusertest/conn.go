@@ -94,22 +94,9 @@ func (c *Conn) Send(req vhostuser.Request, payload []byte, needReply bool, fds .
 // Receive reads the answer to req. The descriptor, -1 for none, is the caller's.
 // The error is io.EOF when the back-end hung up instead.
 func (c *Conn) Receive(req vhostuser.Request) (payload []byte, fd int, err error) {
-	if err := c.uc.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		return nil, -1, err
-	}
-	header, oob := make([]byte, vhostuser.HeaderSize), make([]byte, unix.CmsgSpace(4*4))
-	n, oobn, _, _, err := c.uc.ReadMsgUnix(header, oob)
-	if err == nil && n == 0 || errors.Is(err, unix.ECONNRESET) {
-		err = io.EOF
-	}
-	if err != nil {
-		return nil, -1, fmt.Errorf("answer to %v: %w", req, err)
-	}
-	if fd, err = oneFD(oob[:oobn]); err != nil {
-		return nil, -1, fmt.Errorf("answer to %v: %w", req, err)
-	}
-	if _, err = io.ReadFull(c.uc, header[n:]); err == nil {
-		payload, err = c.body(req, header)
+	got, payload, fd, err := c.ReceiveAny()
+	if err == nil && got != req {
+		err = fmt.Errorf("%w: answer to %v", ErrBackEnd, got)
 	}
 	if err != nil {
 		closeFD(fd)
@@ -118,12 +105,37 @@ func (c *Conn) Receive(req vhostuser.Request) (payload []byte, fd int, err error
 	return payload, fd, nil
 }
 
+// ReceiveAny reads the next answer, whatever it answers; see Receive.
+func (c *Conn) ReceiveAny() (req vhostuser.Request, payload []byte, fd int, err error) {
+	if err := c.uc.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return 0, nil, -1, err
+	}
+	header, oob := make([]byte, vhostuser.HeaderSize), make([]byte, unix.CmsgSpace(4*4))
+	n, oobn, _, _, err := c.uc.ReadMsgUnix(header, oob)
+	if err == nil && n == 0 || errors.Is(err, unix.ECONNRESET) {
+		err = io.EOF
+	}
+	if err != nil {
+		return 0, nil, -1, err
+	}
+	if fd, err = oneFD(oob[:oobn]); err != nil {
+		return 0, nil, -1, err
+	}
+	if _, err = io.ReadFull(c.uc, header[n:]); err == nil {
+		payload, err = c.body(header)
+	}
+	if err != nil {
+		closeFD(fd)
+		return 0, nil, -1, err
+	}
+	return vhostuser.Request(binary.NativeEndian.Uint32(header)), payload, fd, nil
+}
+
 // body checks the header of an answer and reads the rest of it.
-func (c *Conn) body(req vhostuser.Request, header []byte) ([]byte, error) {
-	id, flags, size := vhostuser.Request(binary.NativeEndian.Uint32(header)),
-		binary.NativeEndian.Uint32(header[4:]), binary.NativeEndian.Uint32(header[8:])
-	if id != req || flags != vhostuser.FlagVersion|vhostuser.FlagReply || size > vhostuser.MaxPayload {
-		return nil, fmt.Errorf("%w: header of %v, flags %#x, %d bytes", ErrBackEnd, id, flags, size)
+func (c *Conn) body(header []byte) ([]byte, error) {
+	flags, size := binary.NativeEndian.Uint32(header[4:]), binary.NativeEndian.Uint32(header[8:])
+	if flags != vhostuser.FlagVersion|vhostuser.FlagReply || size > vhostuser.MaxPayload {
+		return nil, fmt.Errorf("%w: answer with flags %#x and %d bytes", ErrBackEnd, flags, size)
 	}
 	payload := make([]byte, size)
 	if _, err := io.ReadFull(c.uc, payload); err != nil {
