@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"testing"
 
 	"vrafs/vhostuser"
 	"vrafs/virtqueue"
@@ -20,6 +21,7 @@ const (
 	opPark          // answer from a worker once the gate is open
 	opSilent        // answer at once with nothing written
 	opPanic         // a bug in the device
+	opStuck         // as opPark, but deaf to Abort
 )
 
 // An echo is a device that is its own file system, so to speak.
@@ -38,6 +40,18 @@ type echo struct {
 	state  []byte         // loaded
 	saved  []byte         // to save
 	gone   int            // parked requests whose memory was gone
+
+	workers sync.WaitGroup
+}
+
+// newEchoFor is newEcho with workers that are waited for at the test's end.
+func newEchoFor(t testing.TB, queues int) *echo {
+	e := newEcho(queues)
+	t.Cleanup(func() {
+		e.open()
+		e.workers.Wait()
+	})
+	return e
 }
 
 func newEcho(queues int) *echo {
@@ -119,12 +133,11 @@ func (e *echo) StartQueue(v *vhostuser.Vring) vhostuser.QueueHandler {
 
 // An echoQueue serves one ring. It parks every request in a goroutine of its own.
 type echoQueue struct {
-	e       *echo
-	v       *vhostuser.Vring
-	abort   chan struct{}
-	once    sync.Once
-	workers sync.WaitGroup
-	head    [16]byte
+	e     *echo
+	v     *vhostuser.Vring
+	abort chan struct{}
+	once  sync.Once
+	head  [16]byte
 }
 
 func (q *echoQueue) Handle(c *virtqueue.Chain) {
@@ -143,8 +156,8 @@ func (q *echoQueue) Handle(c *virtqueue.Chain) {
 	switch op {
 	case opEcho:
 		q.v.Push(c.Head, c.Writable, fill(c.Out, token))
-	case opPark:
-		q.park(c.Head, slices.Clone(c.Writable), token)
+	case opPark, opStuck:
+		q.park(c.Head, slices.Clone(c.Writable), token, op == opStuck)
 	case opPanic:
 		panic("echo device: told to")
 	default:
@@ -167,14 +180,18 @@ func fill(views [][]byte, token uint64) (n uint32) {
 	return uint32(at)
 }
 
-func (q *echoQueue) park(head uint16, writable []virtqueue.Seg, token uint64) {
+func (q *echoQueue) park(head uint16, writable []virtqueue.Seg, token uint64, stuck bool) {
 	e := q.e
+	abort := q.abort
+	if stuck {
+		abort = nil
+	}
 	e.mu.Lock()
 	gate := e.gate
 	e.parked++
 	e.cond.Broadcast()
 	e.mu.Unlock()
-	q.workers.Go(func() {
+	e.workers.Go(func() {
 		debug.SetPanicOnFault(true)
 		defer func() {
 			if r := recover(); r != nil {
@@ -184,7 +201,7 @@ func (q *echoQueue) park(head uint16, writable []virtqueue.Seg, token uint64) {
 		select {
 		case <-gate:
 			q.answer(head, writable, token)
-		case <-q.abort:
+		case <-abort:
 			q.v.Complete(head, nil, 0)
 		}
 		e.mu.Lock()
@@ -198,7 +215,11 @@ func (q *echoQueue) park(head uint16, writable []virtqueue.Seg, token uint64) {
 func (q *echoQueue) answer(head uint16, writable []virtqueue.Seg, token uint64) {
 	pin := q.v.Space().NewPin()
 	defer pin.Close()
-	views, err := pin.Enter().Translate(nil, writable)
+	mem, err := q.v.Enter(pin)
+	if err != nil {
+		return // the ring has stopped, its requests are given up
+	}
+	views, err := mem.Translate(nil, writable)
 	n := uint32(0)
 	if err == nil {
 		n = fill(views, token)
@@ -213,9 +234,10 @@ func (q *echoQueue) answer(head uint16, writable []virtqueue.Seg, token uint64) 
 
 func (q *echoQueue) Abort() { q.once.Do(func() { close(q.abort) }) }
 
+// Close does not wait for the workers, as a device with a stalled fetch would
+// not: what they push then must do nothing.
 func (q *echoQueue) Close() {
 	q.Abort()
-	q.workers.Wait()
 	q.e.mu.Lock()
 	defer q.e.mu.Unlock()
 	delete(q.e.queues, q)

@@ -18,23 +18,6 @@ func newEventFD() (int, error) {
 	return fd, nil
 }
 
-// closeFD closes fd unless it is negative.
-func closeFD(fd int) {
-	if fd >= 0 {
-		_ = unix.Close(fd) // nothing can be done, and Linux frees it anyway
-	}
-}
-
-// fileType returns the S_IFMT bits of a descriptor, 0 for anonymous inodes. It
-// does not ask a file's server, which may never answer.
-func fileType(fd int) (uint16, error) {
-	var st unix.Statx_t
-	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
-		return 0, fmt.Errorf("statx: %w", err)
-	}
-	return st.Mode & unix.S_IFMT, nil
-}
-
 // signal adds one to an eventfd, unless it would block. The front-end's
 // descriptors are often non-blocking; where they are not, a full counter must
 // not stop us, and their flags are not ours to change.

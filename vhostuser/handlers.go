@@ -37,7 +37,6 @@ var handlers = map[Request]handler{
 	SetProtocolFeatures: {fn: (*session).setProtocolFeatures, min: 8, max: 8},
 	GetQueueNum:         {fn: (*session).getQueueNum, proto: ProtocolMQ, reply: true},
 	SetVringEnable:      {fn: (*session).setVringEnable, min: 8, max: 8},
-	SetBackendReqFD:     {fn: (*session).setBackendReqFD, minFDs: 1, maxFDs: 1, proto: ProtocolBackendReq},
 	GetConfig:           {fn: (*session).getConfig, min: 12, max: 12 + maxConfig, proto: ProtocolConfig, reply: true},
 	SetConfig:           {fn: (*session).setConfig, min: 12, max: 12 + maxConfig, proto: ProtocolConfig},
 	GetInflightFD:       {fn: (*session).getInflightFD, min: 20, max: 24, proto: ProtocolInflightShmFD, reply: true},
@@ -131,12 +130,6 @@ func (s *session) resetOwner(*message) error {
 		r.enabled = false
 		r.halt()
 	}
-	return nil
-}
-
-func (s *session) setBackendReqFD(m *message) error {
-	closeFD(s.backendReq)
-	s.backendReq = m.take(0)
 	return nil
 }
 

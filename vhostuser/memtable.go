@@ -125,11 +125,15 @@ func (s *session) setLogBase(m *message) error {
 // setLogFD keeps the eventfd that wakes the front-end's log reader. Waking is
 // optional; nobody waits for it.
 func (s *session) setLogFD(m *message) error {
-	closeFD(s.logFD)
-	s.logFD = -1
+	fd := -1
 	if len(m.fds) == 1 {
-		s.logFD = m.take(0)
+		if _, err := checkEventFD(m.fds[0]); err != nil {
+			return fmt.Errorf("%w: %w", errRefused, err)
+		}
+		fd = m.take(0)
 	}
+	closeFD(s.logFD)
+	s.logFD = fd
 	return nil
 }
 

@@ -153,7 +153,7 @@ func (m *message) take(i int) int {
 // closeFDs closes what no handler took.
 func (m *message) closeFDs() {
 	for _, fd := range m.fds {
-		closeFD(fd)
+		discard(fd)
 	}
 	m.fds = m.fds[:0]
 }

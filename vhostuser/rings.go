@@ -278,6 +278,10 @@ func (s *session) stop(r *ring, hangup bool) {
 	r.base = v.q.Base()
 	r.stopped = !hangup
 	v.close()
+	if lost != 0 {
+		// Waits for workers that entered before the ring was closed.
+		s.space.Replace(s.space.Memory())
+	}
 	r.run = nil
 }
 

@@ -116,19 +116,17 @@ type session struct {
 	status                uint8
 	unknown               int
 
-	space      *virtqueue.Space
-	regions    []*virtqueue.Region
-	dirty      *virtqueue.DirtyLog
-	inflight   *virtqueue.InflightRegion
-	rings      []*ring
-	logFD      int
-	backendReq int // the back-end channel, kept open
-	transfer   *transfer
+	space    *virtqueue.Space
+	regions  []*virtqueue.Region
+	dirty    *virtqueue.DirtyLog
+	inflight *virtqueue.InflightRegion
+	rings    []*ring
+	logFD    int
+	transfer *transfer
 }
 
 func newSession(c *conn, dev Device, o Options) *session {
-	s := &session{conn: c, dev: dev, o: o.withDefaults(), prop: dev.Properties(), space: virtqueue.NewSpace(),
-		logFD: -1, backendReq: -1}
+	s := &session{conn: c, dev: dev, o: o.withDefaults(), prop: dev.Properties(), space: virtqueue.NewSpace(), logFD: -1}
 	s.log.log = o.Log
 	s.offer()
 	for i := range s.prop.Queues {
@@ -150,6 +148,9 @@ func (s *session) loop() error {
 			err = s.serve(&m)
 		}
 		m.closeFDs()
+		if n := reap.stuck(); err == nil && n > maxStuck {
+			err = fmt.Errorf("%w: %d descriptors that cannot be closed", ErrProtocol, n)
+		}
 		if err != nil {
 			if errors.Is(err, ErrProtocol) || errors.Is(err, io.ErrUnexpectedEOF) {
 				s.o.Stats.ProtocolErrors.Add(1)
@@ -241,5 +242,4 @@ func (s *session) end() {
 		_ = s.inflight.Unmap()
 	}
 	closeFD(s.logFD)
-	closeFD(s.backendReq)
 }

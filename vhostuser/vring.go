@@ -39,6 +39,7 @@ type Vring struct {
 	calling  atomic.Int32  // how many are between publishing and calling
 	done     chan struct{} // the goroutine's end; nil when it does not run
 	broken   atomic.Bool
+	closed   atomic.Bool
 
 	chain    virtqueue.Chain // the goroutine's
 	handling bool            // chain is with the handler
@@ -61,6 +62,22 @@ func (v *Vring) Size() int { return v.q.Size() }
 
 // Space returns the device's guest memory. A worker makes itself a Pin there.
 func (v *Vring) Space() *virtqueue.Space { return v.space }
+
+// ErrStopped is returned by Enter for a ring that has stopped: guest memory is
+// the guest's own again.
+var ErrStopped = errors.New("ring has stopped")
+
+// Enter is p.Enter for a worker that serves a chain of this ring. Once the ring
+// has stopped without waiting for that chain, it fails with ErrStopped, outside
+// any epoch, and the chain must not be written to.
+func (v *Vring) Enter(p *virtqueue.Pin) (*virtqueue.Memory, error) {
+	m := p.Enter()
+	if v.closed.Load() {
+		p.Leave()
+		return nil, ErrStopped
+	}
+	return m, nil
+}
 
 // Push completes the chain at head, see virtqueue.Queue.Push; the driver sees it
 // when the ring's goroutine has drained the ring, or at Flush.
@@ -154,6 +171,7 @@ func waitFor(c <-chan struct{}, d time.Duration) bool {
 
 // close frees the ring. The goroutine has ended.
 func (v *Vring) close() {
+	v.closed.Store(true)
 	v.q.Close()
 	v.handler.Close()
 	closeFD(v.wake)
