@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"vrafs/build"
 	"vrafs/internal/cli"
@@ -100,7 +101,7 @@ func (m *merge) run(ctx context.Context, env *cli.Env) error {
 	r, err := build.Merge(ctx, layers, build.Sink{Bootstrap: m.bootstrap}, o)
 	if err != nil {
 		if errors.Is(err, build.ErrInconsistent) {
-			env.Log.Error("message:Inconsistent RAFS Filesystem: " + err.Error())
+			env.Log.Error("message:Inconsistent RAFS Filesystem: " + strings.TrimPrefix(err.Error(), build.ErrInconsistent.Error()+": "))
 			return &cli.StatusError{Status: statusInconsistent, Err: err}
 		}
 		return fmt.Errorf("merge: %w", err)
