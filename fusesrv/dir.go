@@ -4,6 +4,9 @@ package fusesrv
 type Dir struct {
 	// Entry is what AddPlus adds; its NodeID is 0 for "." and "..".
 	Entry EntryOut
+	// Hide, if set, tells entries to leave out. A lookup that such an entry of
+	// READDIRPLUS is counted for is never taken back.
+	Hide func(name []byte) bool
 
 	r     *Request
 	out   writer
@@ -14,7 +17,7 @@ type Dir struct {
 }
 
 func (d *Dir) bind(r *Request, out *stream, start, size int) {
-	d.r, d.out, d.n, d.full = r, out.writer(start), 0, false
+	d.r, d.out, d.n, d.full, d.Hide = r, out.writer(start), 0, false, nil
 	d.limit = min(size, max(0, out.total-start))
 }
 
@@ -24,7 +27,9 @@ func (d *Dir) Add(ino, next uint64, typ uint8, name []byte) bool {
 	if !d.Fits(len(name), false) {
 		return false
 	}
-	d.add(0, ino, next, typ, name)
+	if d.Hide == nil || !d.Hide(name) {
+		d.add(0, ino, next, typ, name)
+	}
 	return true
 }
 
@@ -34,13 +39,18 @@ func (d *Dir) AddPlus(next uint64, typ uint8, name []byte) bool {
 	if !d.Fits(len(name), true) {
 		return false
 	}
-	d.r.view.encodeEntry(&d.Entry, d.buf[:])
-	d.add(entryOutSize, d.Entry.Attr.Ino, next, typ, name)
+	if d.Hide == nil || !d.Hide(name) {
+		d.r.view.encodeEntry(&d.Entry, d.buf[:])
+		d.add(entryOutSize, d.Entry.Attr.Ino, next, typ, name)
+	}
 	return true
 }
 
 // Len returns the bytes of the entries added.
 func (d *Dir) Len() int { return d.n }
+
+// Full reports whether an entry did not fit.
+func (d *Dir) Full() bool { return d.full }
 
 // Fits reports whether an entry with a name so long has room. Once one has not,
 // nothing more is added.

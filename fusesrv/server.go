@@ -25,6 +25,10 @@ type Options struct {
 	MaxWrite, MaxReadahead uint32
 	// Deadline ends the wait of a pending request; 0: none.
 	Deadline time.Duration
+	// Changed is called after INIT was agreed on and after a session's end, before
+	// the guest hears of it: a place to save Settings. It must not wait for more
+	// than a local file. May be nil.
+	Changed func(*Settings)
 	// Track lists requests that are not pending, too, in Inflight, and times each.
 	// It is for transports where that costs nothing beside the transport.
 	Track bool

@@ -58,6 +58,14 @@ func (s *Server) Restore(t Settings) { s.settings.Store(&t) }
 func (s *Server) Reset() {
 	if s.settings.Swap(nil) != nil {
 		s.fs.Destroy()
+		s.changed()
+	}
+}
+
+// changed tells that Settings are others.
+func (s *Server) changed() {
+	if s.o.Changed != nil {
+		s.o.Changed(s.Settings())
 	}
 }
 
@@ -94,6 +102,7 @@ func callInit(w *Worker) syscall.Errno {
 	}
 	t.agree(offer)
 	w.s.settings.Store(t)
+	w.s.changed()
 	out := t.reply()
 	out.encode(b[:])
 	return w.reply.Bytes(b[:])

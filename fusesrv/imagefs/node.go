@@ -69,6 +69,15 @@ func (f *FS) entry(n *rafs.Inode, out *fusesrv.EntryOut) {
 	f.attr(n, &out.Attr)
 }
 
+// RootEntry stores what a lookup of the root finds.
+func (f *FS) RootEntry(out *fusesrv.EntryOut) syscall.Errno {
+	n, e := f.child(f.root)
+	if e == 0 {
+		f.entry(&n, out)
+	}
+	return e
+}
+
 // Lookup finds a child; that there is none holds for ever, too.
 func (f *FS) Lookup(r *fusesrv.Request, name []byte, out *fusesrv.EntryOut) syscall.Errno {
 	dir, e := f.inode(r)

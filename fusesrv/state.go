@@ -1,0 +1,109 @@
+package fusesrv
+
+import (
+	"errors"
+
+	"vrafs/internal/tlv"
+)
+
+// Settings as saved state. Version 1 is the first.
+const (
+	settingsMagic   = "vrafsfus"
+	settingsVersion = 1
+	settingsReader  = 1
+
+	tagMajor         = 1 | tlv.Required
+	tagMinor         = 2 | tlv.Required
+	tagFlags         = 3 | tlv.Required
+	tagMaxReadahead  = 4
+	tagMaxWrite      = 5 | tlv.Required
+	tagMaxPages      = 6
+	tagMaxBackground = 7
+	tagCongestion    = 8
+	tagMapAlignment  = 9
+	tagMaxStackDepth = 10
+	tagNoOpen        = 11 | tlv.Required
+	tagNoOpendir     = 12 | tlv.Required
+)
+
+// ErrState is the class of saved settings that can't be.
+var ErrState = errors.New("saved settings can't be taken over")
+
+// Save returns the settings in the form that ParseSettings reads, also in the next
+// and the previous release.
+func (t *Settings) Save() []byte {
+	e := tlv.Start(settingsMagic, settingsVersion, settingsReader)
+	for tag, field := range t.fields() {
+		e.Uint(tag, field.get())
+	}
+	return e.Finish()
+}
+
+// ParseSettings decodes what Save returned.
+func ParseSettings(p []byte) (Settings, error) {
+	var t Settings
+	body, err := tlv.Open(p, settingsMagic, settingsVersion)
+	if err != nil {
+		return t, err
+	}
+	fields := t.fields()
+	var known []tlv.Tag
+	for tag := range fields {
+		known = append(known, tag)
+	}
+	records, err := tlv.Records(body, known...)
+	if err != nil {
+		return t, err
+	}
+	for _, r := range records {
+		v, err := r.Uint()
+		if err != nil {
+			return t, err
+		}
+		fields[r.Tag].set(v)
+	}
+	if t.Major != Major || t.Minor < minMinor {
+		return t, ErrState
+	}
+	return t, nil
+}
+
+// A field is a number in Settings.
+type field struct {
+	get func() uint64
+	set func(uint64)
+}
+
+// fields lists t's fields by their tags.
+func (t *Settings) fields() map[tlv.Tag]field {
+	return map[tlv.Tag]field{
+		tagMajor:         number(&t.Major),
+		tagMinor:         number(&t.Minor),
+		tagFlags:         number(&t.Flags),
+		tagMaxReadahead:  number(&t.MaxReadahead),
+		tagMaxWrite:      number(&t.MaxWrite),
+		tagMaxPages:      number(&t.MaxPages),
+		tagMaxBackground: number(&t.MaxBackground),
+		tagCongestion:    number(&t.Congestion),
+		tagMapAlignment:  number(&t.MapAlignment),
+		tagMaxStackDepth: number(&t.MaxStackDepth),
+		tagNoOpen:        truth(&t.NoOpen),
+		tagNoOpendir:     truth(&t.NoOpendir),
+	}
+}
+
+func number[T ~uint16 | ~uint32 | ~uint64](p *T) field {
+	return field{func() uint64 { return uint64(*p) }, func(v uint64) { *p = T(v) }}
+}
+
+func truth(p *bool) field {
+	return field{
+		func() uint64 {
+			if *p {
+				return 1
+			}
+			return 0
+		},
+		func(v uint64) { *p = v != 0 },
+	}
+}
