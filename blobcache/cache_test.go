@@ -88,6 +88,7 @@ func kinds() map[string]blobSpec {
 		"encrypted":        {sizes: mixed, comp: rafs.CompressorZstd, features: rafs.BlobEncrypted},
 		"encrypted batch":  {sizes: []uint32{100, 5000, 1, 9000, 77}, comp: rafs.CompressorLZ4, features: rafs.BlobEncrypted, batch: 3},
 		"digests in ToC":   {sizes: mixed, comp: rafs.CompressorZstd, features: rafs.BlobInlinedChunkDigest | rafs.BlobHasTOC, naked: true},
+		"zran, separate":   {sizes: []uint32{100, 5000, 1 << 20, 1, 9000, 77, 4096}, comp: rafs.CompressorGzip, digester: rafs.DigesterSHA256, zran: 3},
 		"many tiny chunks": {sizes: sizes(300, 10), comp: rafs.CompressorLZ4},
 	}
 }
@@ -109,7 +110,7 @@ func TestReadsEveryKindOfBlob(t *testing.T) {
 			checkFiles(t, s, dir)
 			// Another process: all proofs are there, no back end is asked.
 			again := newEnv(t, s, dir, Options{}, backendtest.Memory{})
-			if spec.naked || spec.batch > 0 {
+			if spec.naked {
 				again = newEnv(t, s, dir, Options{}, nil)
 			}
 			again.check(s.all())

@@ -2,6 +2,7 @@ package blobcache
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -24,6 +25,7 @@ type blobSpec struct {
 	digester rafs.Digester
 	features rafs.BlobFeatures
 	batch    int // chunks per batch, 0: none
+	zran     int // chunks per slice of a gzip stream, 0: none; blob.meta is in a file of its own
 	crc      bool
 	naked    bool // no digests in the chunk table
 }
@@ -32,6 +34,7 @@ type blobSpec struct {
 // what its chunks hold.
 type sample struct {
 	im    *rafs.Image
+	boot  []byte
 	blobs backendtest.Memory
 	data  [][][]byte // of blob, of chunk
 	spans [][]rafs.Span
@@ -55,6 +58,9 @@ func makeSample(t testing.TB, specs ...blobSpec) *sample {
 		entries = append(entries, entry...)
 		table = append(table, chunks...)
 		s.blobs[spec.id] = w.file
+		if spec.zran > 0 {
+			s.blobs[w.metaID] = w.metaFile
+		}
 		s.data = append(s.data, w.data)
 		var spans []rafs.Span
 		for _, c := range w.chunks {
@@ -62,7 +68,8 @@ func makeSample(t testing.TB, specs ...blobSpec) *sample {
 		}
 		s.spans = append(s.spans, spans)
 	}
-	im, err := rafs.Open(bootstrap(specs, entries, table), rafs.Options{})
+	s.boot = bootstrap(specs, entries, table)
+	im, err := rafs.Open(s.boot, rafs.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,10 +100,13 @@ type blobWriter struct {
 	file   []byte
 	data   [][]byte
 	chunks []rafs.Chunk
-	ctx    []byte // batch contexts
-	enc    codec.Encoder
-	key    [32]byte
-	iv     [16]byte
+	ctx    []byte // batch or zran contexts
+
+	metaFile []byte // zran: the file that holds blob.meta
+	metaID   string
+	enc      codec.Encoder
+	key      [32]byte
+	iv       [16]byte
 }
 
 func (w *blobWriter) write() (entry []byte, table []rafs.Chunk) {
@@ -133,22 +143,31 @@ func (w *blobWriter) write() (entry []byte, table []rafs.Chunk) {
 	return meta, table
 }
 
+// gzipHeader is the size of a gzip header without optional fields.
+const gzipHeader = 10
+
 // store writes the stored bytes of all chunks.
 func (w *blobWriter) store() {
-	group := max(1, w.spec.batch)
+	group := max(1, w.spec.batch, w.spec.zran)
 	for first := 0; first < len(w.chunks); first += group {
 		members := w.chunks[first:min(first+group, len(w.chunks))]
 		var unit []byte
 		for i := range members {
-			if w.spec.batch > 0 {
+			if group > 1 {
 				members[i].Flags |= rafs.ChunkBatch
-				members[i].Unit, members[i].UnitOff = uint32(len(w.ctx)/rafs.BatchContextSize), uint32(len(unit))
+				if w.spec.zran > 0 {
+					members[i].Flags ^= rafs.ChunkBatch | rafs.ChunkZran
+				}
+				members[i].Unit, members[i].UnitOff = uint32(first/group), uint32(len(unit))
 			}
 			unit = append(unit, w.data[first+i]...)
 		}
 		stored, compressed, err := w.enc.Compress(nil, unit, w.spec.comp)
 		if err != nil {
 			w.t.Fatal(err)
+		}
+		if w.spec.zran > 0 {
+			stored, compressed = gzipped(unit), true
 		}
 		stored = w.encrypt(stored)
 		for i := range members {
@@ -160,6 +179,17 @@ func (w *blobWriter) store() {
 			}
 			members[i].CompressedOff, members[i].CompressedSize = uint64(len(w.file)), uint32(len(stored))
 		}
+		if w.spec.zran > 0 { // raw deflate data begin after the member's header
+			for i := range members {
+				members[i].CompressedOff += gzipHeader
+				members[i].CompressedSize -= gzipHeader
+			}
+			c := make([]byte, rafs.ZranContextSize)
+			le.PutUint64(c[rafs.ZranInOffAt:], members[0].CompressedOff)
+			le.PutUint32(c[rafs.ZranInLenAt:], members[0].CompressedSize)
+			le.PutUint32(c[rafs.ZranOutLenAt:], uint32(len(unit)))
+			w.ctx = append(w.ctx, c...)
+		}
 		if w.spec.batch > 0 {
 			c := make([]byte, rafs.BatchContextSize)
 			le.PutUint32(c[rafs.BatchCompressedAt:], uint32(len(stored)))
@@ -168,6 +198,15 @@ func (w *blobWriter) store() {
 		}
 		w.file = append(w.file, stored...)
 	}
+}
+
+// gzipped gives one gzip member, framed also where it doesn't shrink.
+func gzipped(p []byte) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write(p)
+	_ = z.Close()
+	return b.Bytes()
 }
 
 func (w *blobWriter) encrypt(p []byte) []byte {
@@ -186,6 +225,9 @@ func (w *blobWriter) meta(size uint64) []byte {
 	features := w.spec.features | rafs.BlobAligned | rafs.BlobCapTarTOC
 	if w.spec.batch > 0 {
 		features |= rafs.BlobBatch | rafs.BlobChunkInfoV2
+	}
+	if w.spec.zran > 0 {
+		features |= rafs.BlobZran | rafs.BlobSeparate | rafs.BlobChunkInfoV2
 	}
 	if w.spec.features.Has(rafs.BlobEncrypted) {
 		features |= rafs.BlobChunkInfoV2
@@ -210,17 +252,21 @@ func (w *blobWriter) meta(size uint64) []byte {
 	if compressed {
 		comp = rafs.CompressorZstd
 	}
+	at := uint64(len(w.file))
+	if w.spec.zran > 0 {
+		at = 0
+	}
 	h := make([]byte, rafs.BlobMetaHeaderSize)
 	le.PutUint32(h[rafs.BlobMetaMagicAt:], rafs.BlobMetaMagic)
 	le.PutUint32(h[rafs.BlobMetaMagic2At:], rafs.BlobMetaMagic)
 	le.PutUint32(h[rafs.BlobMetaCompressorAt:], uint32(comp))
 	le.PutUint32(h[rafs.BlobMetaEntriesAt:], uint32(len(w.chunks)))
-	le.PutUint64(h[rafs.BlobMetaOffsetAt:], uint64(len(w.file)))
+	le.PutUint64(h[rafs.BlobMetaOffsetAt:], at)
 	le.PutUint64(h[rafs.BlobMetaCompressedAt:], uint64(len(stored)))
 	le.PutUint64(h[rafs.BlobMetaUncompressedAt:], uint64(len(array)))
 	le.PutUint64(h[rafs.BlobMetaContextsAt:], contexts)
 	le.PutUint64(h[rafs.BlobMetaContextsSizeAt:], uint64(len(w.ctx)))
-	le.PutUint32(h[rafs.BlobMetaContextsCountAt:], uint32(len(w.ctx)/rafs.BatchContextSize))
+	le.PutUint32(h[rafs.BlobMetaContextsCountAt:], uint32(len(w.ctx)/rafs.BatchContextSize)) // of zran contexts as well
 	e := make([]byte, rafs.V6BlobSize)
 	copy(e, w.spec.id)
 	le.PutUint32(e[rafs.V6BlobIndexAt:], uint32(w.index))
@@ -230,10 +276,19 @@ func (w *blobWriter) meta(size uint64) []byte {
 	le.PutUint32(e[rafs.V6BlobDigesterAt:], uint32(w.spec.digester))
 	le.PutUint32(e[rafs.V6BlobCICompressorAt:], uint32(comp))
 	le.PutUint64(e[rafs.V6BlobUncompressedAt:], size)
-	le.PutUint64(e[rafs.V6BlobCIOffsetAt:], uint64(len(w.file)))
+	le.PutUint64(e[rafs.V6BlobCIOffsetAt:], at)
 	le.PutUint64(e[rafs.V6BlobCICompressedAt:], uint64(len(stored)))
 	le.PutUint64(e[rafs.V6BlobCIUncompressedAt:], uint64(len(array)))
-	w.file = append(append(w.file, w.encrypt(stored)...), w.encrypt(h)...)
+	meta := append(w.encrypt(stored), w.encrypt(h)...)
+	if w.spec.zran > 0 {
+		w.metaFile = meta
+		sum := codec.Sum(rafs.DigesterSHA256, meta)
+		w.metaID = sum.String()
+		copy(e[rafs.V6BlobMetaDigestAt:], sum[:])
+		le.PutUint64(e[rafs.V6BlobMetaSizeAt:], uint64(len(meta)))
+	} else {
+		w.file = append(w.file, meta...)
+	}
 	if w.spec.features.Has(rafs.BlobInlinedChunkDigest) {
 		w.digests(e)
 	}
@@ -328,7 +383,7 @@ func bootstrap(specs []blobSpec, entries []byte, table []rafs.Chunk) []byte {
 func putChunk(b []byte, c *rafs.Chunk) {
 	copy(b[rafs.ChunkInfoDigestAt:], c.Digest[:])
 	le.PutUint32(b[rafs.ChunkInfoBlobAt:], uint32(c.Blob))
-	le.PutUint32(b[rafs.ChunkInfoFlagsAt:], uint32(c.Flags))
+	le.PutUint32(b[rafs.ChunkInfoFlagsAt:], uint32(c.Flags&^rafs.ChunkZran))
 	le.PutUint32(b[rafs.ChunkInfoCompressedSizeAt:], c.CompressedSize)
 	le.PutUint32(b[rafs.ChunkInfoSizeAt:], c.Size)
 	le.PutUint64(b[rafs.ChunkInfoCompressedOffAt:], c.CompressedOff)
