@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"vrafs/build"
 	"vrafs/internal/testenv"
 	"vrafs/internal/testimage"
@@ -28,28 +26,6 @@ func filledCache(t *testing.T, tree string, o build.Options) (boot string, devic
 	return boot, devices
 }
 
-// mountErofs mounts a bootstrap and its devices with the kernel's own driver.
-func mountErofs(t *testing.T, boot string, devices []string) string {
-	t.Helper()
-	testenv.Need(t, testenv.Root, testenv.Erofs)
-	dir, opts := t.TempDir(), ""
-	for _, d := range devices {
-		if opts != "" {
-			opts += ","
-		}
-		opts += "device=" + d
-	}
-	if err := unix.Mount(boot, dir, "erofs", unix.MS_RDONLY, opts); err != nil {
-		t.Fatalf("mount erofs: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 // checkKernel compares what the kernel's EROFS shows with the source, and has
 // erofs-utils check the image.
 func checkKernel(t *testing.T, tree string, o build.Options) {
@@ -57,7 +33,7 @@ func checkKernel(t *testing.T, tree string, o build.Options) {
 	boot, devices := filledCache(t, tree, o)
 	want, err := testtree.Scan(tree, testtree.ScanOptions{})
 	steps(t, err)
-	got, err := testtree.Scan(mountErofs(t, boot, devices), testtree.ScanOptions{})
+	got, err := testtree.Scan(testimage.MountErofs(t, boot, devices), testtree.ScanOptions{})
 	steps(t, err)
 	testimage.Compare(t, want, got, testtree.DiffOptions{SkipRoot: true})
 	if testenv.Missing(testenv.FsckErofs) != "" && !testenv.Required(testenv.FsckErofs) {

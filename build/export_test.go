@@ -43,7 +43,7 @@ func TestExportedDiskMountsAndComparesIdentical(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := testtree.Scan(mountErofs(t, f.Name(), nil), testtree.ScanOptions{})
+			got, err := testtree.Scan(testimage.MountErofs(t, f.Name(), nil), testtree.ScanOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
