@@ -133,11 +133,12 @@ func (e *echo) StartQueue(v *vhostuser.Vring) vhostuser.QueueHandler {
 
 // An echoQueue serves one ring. It parks every request in a goroutine of its own.
 type echoQueue struct {
-	e     *echo
-	v     *vhostuser.Vring
-	abort chan struct{}
-	once  sync.Once
-	head  [16]byte
+	e       *echo
+	v       *vhostuser.Vring
+	abort   chan struct{}
+	once    sync.Once
+	head    [16]byte
+	onToken func(uint64)
 }
 
 func (q *echoQueue) Handle(c *virtqueue.Chain) {
@@ -153,6 +154,9 @@ func (q *echoQueue) Handle(c *virtqueue.Chain) {
 	q.e.mu.Lock()
 	q.e.seen[token]++
 	q.e.mu.Unlock()
+	if q.onToken != nil {
+		q.onToken(token)
+	}
 	switch op {
 	case opEcho:
 		q.v.Push(c.Head, c.Writable, fill(c.Out, token))

@@ -363,7 +363,7 @@ func TestCorruptRingStopsThatRingOnly(t *testing.T) {
 
 func TestBadValuesAreRefused(t *testing.T) {
 	noLeaks(t)
-	s, g, _, c := started(t, vhostusertest.GuestConfig{EventIdx: true}, vhostuser.Options{MaxQueueSize: 256, Status: true})
+	s, _, _, c := started(t, vhostusertest.GuestConfig{EventIdx: true}, vhostuser.Options{MaxQueueSize: 256, Status: true})
 	desc, avail, used := c.ring.Driver.Layout()
 	must(t, s.Call(vhostuser.SetVringEnable, vhostusertest.State(0, 0)))
 	if _, err := s.GetVringBase(0); err != nil {
@@ -403,7 +403,7 @@ func TestBadValuesAreRefused(t *testing.T) {
 		}
 	}
 	must(t, c.stream(50, 4, 64, always(opEcho)))
-	_ = g
+
 }
 
 func TestBadRingAddressesAreRefusedAtTheStart(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"vrafs/vhostuser"
 	"vrafs/vhostuser/vhostusertest"
 	"vrafs/virtqueue"
+	"vrafs/virtqueue/virtqueuetest"
 )
 
 // A served is one connection with a back-end behind it.
@@ -171,6 +172,11 @@ func (c *caller) recv() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	return c.check(done)
+}
+
+// check looks at a completion and returns its token.
+func (c *caller) check(done virtqueuetest.Completion) (uint64, error) {
 	k := c.pending[done.ID]
 	delete(c.pending, done.ID)
 	c.free = append(c.free, k)
@@ -261,4 +267,22 @@ func (c *caller) sendAt(addr virtqueue.GPA, off uint64) error {
 		return fmt.Errorf("ring full: %w", err)
 	}
 	return c.ring.Kick()
+}
+
+// sendTo adds a request with 4096 bytes of reply at addr that recv does not
+// know, and publishes it without a kick.
+func (c *caller) sendTo(addr virtqueue.GPA, op uint64) error {
+	k, err := c.buffers(64)
+	if err != nil {
+		return err
+	}
+	c.token++
+	binary.LittleEndian.PutUint64(k.inMem, c.token)
+	binary.LittleEndian.PutUint64(k.inMem[8:], op)
+	_, ok, err := c.ring.Driver.Add([]virtqueue.Seg{{Addr: k.in, Len: 16}}, []virtqueue.Seg{{Addr: addr, Len: 4096}})
+	if err != nil || !ok {
+		return fmt.Errorf("ring full: %w", err)
+	}
+	c.ring.Driver.Publish()
+	return nil
 }

@@ -1,6 +1,7 @@
 package vhostusertest
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -46,6 +47,24 @@ func Dial(path string) (*Conn, error) {
 		return nil, err
 	}
 	return NewConn(c.(*net.UnixConn)), nil
+}
+
+// DialWait is Dial for a back-end that is starting up: it tries until ctx ends
+// or 30 s are over.
+func DialWait(ctx context.Context, path string) (*Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		c, err := Dial(path)
+		if err == nil {
+			return c, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // Close hangs up.
