@@ -69,6 +69,8 @@ type MountOptions struct {
 	Xattrs bool
 	// Extra is kept in the saved state, for whoever mounts it again.
 	Extra []byte
+	// Observe is called for each request, see fusesrv.Stats. May be nil.
+	Observe func(op fusesrv.Opcode, node uint64, e syscall.Errno, bytes int)
 	// Closed is called once, when no request looks at the file system any more
 	// after it was unmounted. May be nil.
 	Closed func()

@@ -36,6 +36,7 @@ func newMount(f *FS, number uint32, path string, fs Mountable, o MountOptions) *
 	m := &mount{f: f, number: number, path: path, fs: fs, root: fs.Root(), o: o}
 	base := uint64(number) << localBits
 	m.view = fusesrv.View{Base: base, InoBase: base, Stats: &m.stats, Ended: func() { m.drop(1) }}
+	m.stats.Observe = o.Observe
 	if o.OwnInos {
 		m.view.InoBase = 0
 	}

@@ -109,7 +109,8 @@ func Saved(state []byte) ([]SavedMount, error) {
 
 // Load makes the connection go on as state says. What the state has mounted must
 // be mounted here, at the same places and with the same identities, or else
-// reopen, which may be nil, is asked for it. Exact says that no request ran after
+// reopen, which may be nil, is asked for it; what reopen answers with nil is left
+// out, and its nodes are stale. Exact says that no request ran after
 // the state was taken; otherwise handles are taken to be open until the session
 // ends. After an error nothing has changed. It must be called before the first
 // request.
@@ -126,7 +127,9 @@ func (f *FS) Load(state []byte, exact bool, reopen func(SavedMount) (Mountable, 
 		if err != nil {
 			return fmt.Errorf("%s: %w", old.Path, err)
 		}
-		mounts = append(mounts, m)
+		if m != nil {
+			mounts = append(mounts, m)
+		}
 	}
 	f.next, f.nextDir = uint32(s.next), s.nextDir
 	for _, m := range f.table.Load().mounts {
@@ -159,7 +162,7 @@ func (s *saved) has(path string) bool {
 	return false
 }
 
-// resume makes a mount what a saved one was.
+// resume makes a mount what a saved one was; nil if reopen left it out.
 func (f *FS) resume(old SavedMount, exact bool, reopen func(SavedMount) (Mountable, MountOptions, error)) (*mount, error) {
 	var fs Mountable
 	var o MountOptions
@@ -171,6 +174,9 @@ func (f *FS) resume(old SavedMount, exact bool, reopen func(SavedMount) (Mountab
 		var err error
 		if fs, o, err = reopen(old); err != nil {
 			return nil, err
+		}
+		if fs == nil {
+			return nil, nil
 		}
 	}
 	if o.Identity != old.Identity {

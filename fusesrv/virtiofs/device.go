@@ -82,13 +82,19 @@ func New(s *fusesrv.Server, o Options) (*Device, error) {
 // Close waits for the workers. No connection may be served any more.
 func (d *Device) Close() { d.pool.close() }
 
-// Properties says how many queues there are, and the configuration space
-// (virtio 1.2, 5.11.4).
+// Properties says how many queues there are and, if there is a tag to tell, the
+// configuration space (virtio 1.2, 5.11.4). Without a tag the front-end has its own
+// and must not be shown another.
 func (d *Device) Properties() vhostuser.Properties {
+	p := vhostuser.Properties{Queues: 1 + d.o.Queues, Migratable: d.o.Save != nil && d.o.Load != nil}
+	if d.o.Tag == "" {
+		return p
+	}
 	config := make([]byte, configSize)
 	copy(config[:maxTag], d.o.Tag)
 	binary.LittleEndian.PutUint32(config[maxTag:], uint32(d.o.Queues))
-	return vhostuser.Properties{Queues: 1 + d.o.Queues, Config: config, Migratable: d.o.Save != nil && d.o.Load != nil}
+	p.Config = config
+	return p
 }
 
 // StartQueue returns who serves a ring.
