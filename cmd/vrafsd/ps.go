@@ -1,0 +1,243 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"vrafs/internal/cli"
+)
+
+// psLimit is how long one daemon may take to answer.
+const psLimit = 2 * time.Second
+
+// ps lists the daemons that run here, ours and nydusd's, by asking each over its
+// own socket.
+func (p *program) ps() *cli.Command {
+	return &cli.Command{
+		Name:  "ps",
+		About: "List the daemons that run here, what each serves, how much of it is local and what fails",
+		Run: func(ctx context.Context, env *cli.Env) error {
+			found, err := findDaemons("/proc")
+			if err != nil {
+				return err
+			}
+			w := tabwriter.NewWriter(env.Stdout, 0, 8, 2, ' ', 0)
+			fmt.Fprintln(w, "PID\tMODE\tSTATE\tMOUNTPOINT\tTYPE\tLOCAL\tERRORS\tAPI SOCKET")
+			for _, d := range found {
+				d.show(ctx, w)
+			}
+			return w.Flush()
+		},
+	}
+}
+
+// A runningDaemon is a process that looks like a daemon.
+type runningDaemon struct {
+	pid  int
+	mode string
+	api  string // absolute path of its socket, "" if it has none
+}
+
+// findDaemons looks at the command lines of all processes.
+func findDaemons(proc string) ([]runningDaemon, error) {
+	entries, err := os.ReadDir(proc)
+	if err != nil {
+		return nil, err
+	}
+	var found []runningDaemon
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(proc, e.Name(), "cmdline"))
+		if err != nil {
+			continue // it has ended, or is not ours to see
+		}
+		argv := strings.Split(strings.TrimRight(string(text), "\x00"), "\x00")
+		if d, ok := parseDaemon(argv); ok {
+			d.pid = pid
+			if cwd, err := os.Readlink(filepath.Join(proc, e.Name(), "cwd")); err == nil && d.api != "" && !filepath.IsAbs(d.api) {
+				d.api = filepath.Join(cwd, d.api)
+			}
+			found = append(found, d)
+		}
+	}
+	slices.SortFunc(found, func(a, b runningDaemon) int { return a.pid - b.pid })
+	return found, nil
+}
+
+// parseDaemon reads mode and socket from a daemon's arguments.
+func parseDaemon(argv []string) (d runningDaemon, ok bool) {
+	if name := filepath.Base(argv[0]); name != "vrafsd" && name != "nydusd" {
+		return d, false
+	}
+	d.mode = "fuse"
+	for i, a := range argv[1:] {
+		switch {
+		case a == "virtiofs" || a == "singleton" || a == "fuse":
+			d.mode = a
+		case a == "ps" || a == "help" || a == "--help" || a == "-h" || a == "--version" || a == "-V":
+			return d, false
+		case strings.HasPrefix(a, "--apisock="):
+			d.api = strings.TrimPrefix(a, "--apisock=")
+		case (a == "--apisock" || a == "-A") && i+2 < len(argv):
+			d.api = argv[i+2]
+		}
+	}
+	return d, true
+}
+
+// show prints a line for each mount of a daemon, or one for the daemon.
+func (d *runningDaemon) show(ctx context.Context, w io.Writer) {
+	line := func(state, place, kind, local, errors string) {
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.pid, d.mode, state, place, kind, local, errors, orDash(d.api))
+	}
+	if d.api == "" {
+		line("-", "-", "-", "-", "-")
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, psLimit)
+	defer cancel()
+	c := unixClient(d.api)
+	defer c.CloseIdleConnections()
+	var info daemonInfo
+	if err := getJSON(ctx, c, "/api/v1/daemon", &info); err != nil {
+		line("no answer", "-", "-", "-", "-")
+		return
+	}
+	if len(info.BackendCollection) == 0 {
+		line(info.State, "-", "-", "-", "-")
+		return
+	}
+	m := readMetrics(ctx, c)
+	for _, place := range slices.Sorted(maps.Keys(info.BackendCollection)) {
+		line(info.State, place, info.BackendCollection[place].Type, m.local(place), m.failures(place))
+	}
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// daemonInfo is what is shown of the answer to GET daemon.
+type daemonInfo struct {
+	State             string `json:"state"`
+	BackendCollection map[string]struct {
+		Type string `json:"backend_type"`
+	} `json:"backend_collection"`
+}
+
+// unixClient speaks HTTP over a Unix socket.
+func unixClient(path string) *http.Client {
+	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var nd net.Dialer
+		return nd.DialContext(ctx, "unix", path)
+	}}}
+}
+
+// maxAnswer bounds what is read of another process's answer.
+const maxAnswer = 64 << 20
+
+func get(ctx context.Context, c *http.Client, target string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://unix"+target, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		return nil, fmt.Errorf("%s: %s", target, resp.Status)
+	}
+	return resp.Body, nil
+}
+
+func getJSON(ctx context.Context, c *http.Client, target string, v any) error {
+	body, err := get(ctx, c, target)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	return json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(v)
+}
+
+// metrics are the sums of a daemon's counters by family and mountpoint. A daemon
+// without /metrics has none.
+type metrics map[[2]string]float64
+
+func readMetrics(ctx context.Context, c *http.Client) metrics {
+	m := metrics{}
+	body, err := get(ctx, c, "/metrics")
+	if err != nil {
+		return m
+	}
+	defer body.Close()
+	in := bufio.NewScanner(io.LimitReader(body, maxAnswer))
+	for in.Scan() {
+		m.line(in.Text())
+	}
+	return m
+}
+
+// line adds one line of the text format.
+func (m metrics) line(text string) {
+	name, rest, ok := strings.Cut(text, "{")
+	if !ok || strings.HasPrefix(text, "#") {
+		return
+	}
+	const key = `mountpoint="`
+	i, end := strings.Index(rest, key), strings.LastIndexByte(rest, '}')
+	if i < 0 || end < 0 {
+		return
+	}
+	place, _ := strconv.QuotedPrefix(rest[i+len(key)-1:])
+	place, _ = strconv.Unquote(place)
+	value, err := strconv.ParseFloat(strings.TrimSpace(rest[end+1:]), 64)
+	if err == nil {
+		m[[2]string{name, place}] += value
+	}
+}
+
+// local is the share of an image's chunks that are in the cache.
+func (m metrics) local(place string) string {
+	all := m[[2]string{"vrafs_blob_chunks", place}]
+	if all == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.0f%%", 100*m[[2]string{"vrafs_blob_chunks_local", place}]/all)
+}
+
+// failures says what fails, or none.
+func (m metrics) failures(place string) string {
+	var parts []string
+	for _, f := range [...][2]string{
+		{"vrafs_backend_errors_total", "backend"}, {"vrafs_cache_rejected_total", "digest"}, {"vrafs_cache_unstored_total", "unstored"},
+	} {
+		if n := m[[2]string{f[0], place}]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%s=%.0f", f[1], n))
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ",")
+}

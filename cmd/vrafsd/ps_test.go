@@ -1,0 +1,73 @@
+package main
+
+import (
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestPsListsRunningDaemons(t *testing.T) {
+	sock, api := sockets(t)
+	p := virtiofs(t, sock, api).ready()
+	im := oneFile(t, "text")
+	p.must(204, "POST", "/api/v1/mount?mountpoint=/rafs/c1/lowerdir", im.mountBody(""))
+	p.must(204, "POST", "/api/v1/mount?mountpoint=/rafs/c2/lowerdir", im.mountBody(""))
+	out, err := exec.Command(binary, "ps").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mine []string
+	for l := range strings.Lines(string(out)) {
+		if strings.Contains(l, api) {
+			mine = append(mine, l)
+		}
+	}
+	want := regexp.MustCompile(`^\d+ +virtiofs +RUNNING +/rafs/c[12]/lowerdir +Rafs +(-|\d+%) +none +` + regexp.QuoteMeta(api) + `\n$`)
+	if len(mine) != 2 || !want.MatchString(mine[0]) || !want.MatchString(mine[1]) {
+		t.Errorf("got %q of\n%s", mine, out)
+	}
+}
+
+func TestParseDaemon(t *testing.T) {
+	for _, tt := range []struct {
+		argv string
+		want runningDaemon
+		ok   bool
+	}{
+		{"/usr/bin/nydusd fuse --thread-num 4 --apisock /a", runningDaemon{mode: "fuse", api: "/a"}, true},
+		{"nydusd --apisock=/a --mountpoint /m", runningDaemon{mode: "fuse", api: "/a"}, true},
+		{"vrafsd virtiofs -A /a --sock /s", runningDaemon{mode: "virtiofs", api: "/a"}, true},
+		{"vrafsd virtiofs --sock /s", runningDaemon{mode: "virtiofs"}, true},
+		{"vrafsd virtiofs --sock /s -A", runningDaemon{mode: "virtiofs"}, true},
+		{"vrafsd ps", runningDaemon{mode: "fuse"}, false},
+		{"/bin/sh vrafsd virtiofs", runningDaemon{}, false},
+	} {
+		if got, ok := parseDaemon(strings.Fields(tt.argv)); ok != tt.ok || ok && got != tt.want {
+			t.Errorf("%s: got %+v, %v", tt.argv, got, ok)
+		}
+	}
+}
+
+func TestMetricsLines(t *testing.T) {
+	m := metrics{}
+	for _, l := range []string{
+		"# HELP vrafs_blob_chunks Chunks.",
+		`vrafs_blob_chunks{mountpoint="/a\"}",blob="b1"} 3`,
+		`vrafs_blob_chunks{mountpoint="/a\"}",blob="b2"} 5`,
+		`vrafs_blob_chunks_local{mountpoint="/a\"}",blob="b2"} 2`,
+		`vrafs_backend_errors_total{mountpoint="/a\"}",type="localfs"} 1`,
+		`vrafs_pending_requests 1`, `x{`, `x{mountpoint="`, ``,
+	} {
+		m.line(l)
+	}
+	if got := m.local(`/a"}`); got != "25%" {
+		t.Errorf("got %s", got)
+	}
+	if got := m.failures(`/a"}`); got != "backend=1" {
+		t.Errorf("got %s", got)
+	}
+	if m.local("/b") != "-" || m.failures("/b") != "none" {
+		t.Error("of an unknown mountpoint")
+	}
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"vrafs/internal/cli"
+	"vrafs/internal/daemon"
+	"vrafs/internal/logsink"
+	"vrafs/internal/opener"
+)
+
+// flushLimit is how long the end of the process waits for its last log lines.
+const flushLimit = 200 * time.Millisecond
+
+// serve runs a daemon until it ends or ctx does.
+func (p *program) serve(ctx context.Context, env *cli.Env) error {
+	p.cfg.Opener = opener.Local()
+	out, err := p.logOutput(env.Stderr)
+	if err != nil {
+		return err
+	}
+	sink := logsink.Start(out)
+	defer sink.Close(flushLimit)
+	p.cfg.Level = &slog.LevelVar{}
+	p.cfg.Level.Set(p.level())
+	p.cfg.Log = slog.New(cli.NewLogHandler(sink, cli.LogOptions{Level: p.cfg.Level, Color: p.logFile == "" && cli.Terminal(env.Stderr)}))
+	if err := p.complete(); err != nil {
+		return err
+	}
+	d, err := daemon.Start(ctx, p.cfg)
+	if err != nil {
+		return err
+	}
+	return d.Wait()
+}
+
+// logOutput is the log file, or stderr.
+func (p *program) logOutput(stderr io.Writer) (io.Writer, error) {
+	mb, err := strconv.ParseUint(p.logRotation, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("invalid value '%s' of --log-rotation-size: not a number of MB", p.logRotation)
+	}
+	if p.logFile == "" {
+		return stderr, nil
+	}
+	return logsink.OpenFile(p.cfg.Opener, p.logFile, int64(mb)<<20)
+}
+
+// level is --log-level unless RUST_LOG, nydusd's override, names a level.
+func (p *program) level() slog.Level {
+	if env := strings.ToLower(os.Getenv("RUST_LOG")); env != "" {
+		for _, l := range cli.Levels {
+			if env == l {
+				return cli.ParseLevel(l)
+			}
+		}
+	}
+	return cli.ParseLevel(p.logLevel)
+}
+
+// complete fills in what is neither an option nor the daemon's to find out, and
+// logs what was ignored.
+func (p *program) complete() error {
+	b := cli.ThisBuild()
+	p.cfg.Build = b
+	p.cfg.Log.Info(fmt.Sprintf("Program Version: %s, Git Commit: %q, Build Time: %q, Profile: %q, Rustc Version: %q",
+		b.PackageVersion(), b.GitCommit, b.BuildTime, b.Profile, b.Compiler))
+	for _, name := range p.ignored {
+		p.cfg.Log.Warn("option has no effect here", "option", name)
+	}
+	p.cfg.Root.RegistryAuth = os.Getenv("IMAGE_PULL_AUTH")
+	if p.prefetchFiles == "" {
+		return nil
+	}
+	files, err := readList(p.cfg.Opener, p.prefetchFiles)
+	p.cfg.Root.PrefetchFiles = files
+	return err
+}
+
+// readList reads one absolute path a line; blank lines don't count.
+func readList(o opener.Opener, path string) ([]string, error) {
+	f, _, err := opener.Regular(o, path)
+	if err != nil {
+		return nil, fmt.Errorf("the prefetch-files arg is not a file path: %w", err)
+	}
+	defer f.Close()
+	list := []string{}
+	in := bufio.NewScanner(f)
+	for in.Scan() {
+		line := strings.TrimSpace(in.Text())
+		switch {
+		case line == "":
+		case !strings.HasPrefix(line, "/"):
+			return nil, errors.New("the prefetch-files arg is not a file path: it holds a relative path")
+		default:
+			list = append(list, line)
+		}
+	}
+	if err := in.Err(); err != nil {
+		return nil, fmt.Errorf("the prefetch-files arg is not a file path: %w", err)
+	}
+	return list, nil
+}

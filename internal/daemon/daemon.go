@@ -1,0 +1,200 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"sync"
+
+	"vrafs/api"
+	"vrafs/fusesrv/mountfs"
+	"vrafs/internal/logsink"
+	"vrafs/internal/opener"
+)
+
+// A Daemon is one running daemon. It implements api.Daemon.
+type Daemon struct {
+	cfg       Config
+	log       *slog.Logger
+	limiter   logsink.Limiter
+	o         opener.Opener
+	machine   machine
+	events    events
+	mounts    *mountTable
+	stores    stores
+	root      *mountfs.FS
+	overrides overrides
+	tree      transport
+
+	// end asks Wait to take everything down; its cause says why.
+	end context.CancelCauseFunc
+	ctx context.Context
+	wg  sync.WaitGroup
+}
+
+// A transport brings requests to the file systems: vhost-user, or /dev/fuse.
+type transport interface {
+	// resume takes up what a killed predecessor left.
+	resume() error
+	// save keeps what a successor would need, after each change of mounts.
+	save() error
+	// open makes what the other side connects to or sees: a listening socket, a
+	// mount. It serves nothing yet.
+	open(ctx context.Context) error
+	// serve answers requests until ctx ends (nil) or the other side ends the
+	// session for good (nil), or until it can't go on.
+	serve(ctx context.Context) error
+	// close undoes open; keep leaves a mount and what a successor needs.
+	close(keep bool)
+	// inflight lists the requests under way, nil if there are none. It may be an
+	// *api.Error of kind Unsupported.
+	inflight() ([]api.Inflight, error)
+	// families adds the transport's own counters.
+	families(s *familySet)
+	// upgrade carries out SendFD or Takeover.
+	upgrade(ctx context.Context, a api.Action) error
+}
+
+// Causes of the end of a daemon.
+var (
+	errEnded    = errors.New("the session ended")
+	errOrphaned = errors.New("orphaned: no front-end, and the parent or the socket's directory is gone")
+	errExit     = errors.New("exit was asked for")
+)
+
+// Start makes a daemon from cfg. When it returns, the daemon is RUNNING, or in
+// INIT where it has to wait for a takeover, and its control socket answers. It
+// ends when ctx does; Wait must be called. An error leaves nothing behind.
+func Start(ctx context.Context, cfg Config) (*Daemon, error) {
+	ctx, end := context.WithCancelCause(ctx)
+	d := &Daemon{cfg: cfg, log: cfg.Log, o: cfg.Opener, ctx: ctx, end: end, machine: machine{log: cfg.Log}}
+	err := d.start()
+	if err != nil {
+		end(err)
+		d.wg.Wait()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *Daemon) start() error {
+	if err := d.limits(); err != nil {
+		return err
+	}
+	if err := d.build(); err != nil {
+		return err
+	}
+	if d.cfg.Upgrade {
+		return d.orClose(d.listen())
+	}
+	if err := d.mountAll(); err != nil {
+		return d.orClose(err)
+	}
+	if err := d.machine.fire(evMount, func() error { return d.tree.open(d.ctx) }); err != nil {
+		return d.orClose(err)
+	}
+	if err := d.machine.fire(evStart, d.run); err != nil {
+		return d.orClose(err)
+	}
+	d.log.Info("Fuse daemon started!")
+	return d.orClose(d.listen())
+}
+
+// orClose takes down what was made if err isn't nil, and returns err.
+func (d *Daemon) orClose(err error) error {
+	if err != nil {
+		d.end(err)
+		d.wg.Wait()
+		d.tree.close(false)
+		d.mounts.close()
+	}
+	return err
+}
+
+// limits sets what holds for the whole process.
+func (d *Daemon) limits() error {
+	l := &d.cfg.Limits
+	if l.Decompressors == 0 {
+		l.Decompressors = uint(runtime.NumCPU())
+	}
+	queues := uint(1)
+	if v := d.cfg.VirtioFS; v != nil {
+		queues += v.Queues
+	} else {
+		queues += d.cfg.FUSE.Threads
+	}
+	if l.Workers == 0 {
+		l.Workers = 16 * (queues - 1)
+	}
+	setProcs(queues, l.Decompressors)
+	setMemoryLimit(d.o, l.Memory)
+	return raiseOpenFiles(d.o, d.log, l.OpenFiles)
+}
+
+// run starts serving in the background.
+func (d *Daemon) run() error {
+	d.wg.Go(func() {
+		if err := d.tree.serve(d.ctx); err != nil {
+			d.end(fmt.Errorf("serve: %w", err))
+			return
+		}
+		d.end(errEnded)
+	})
+	return nil
+}
+
+// listen starts the control API.
+func (d *Daemon) listen() error {
+	if d.cfg.APISocket == "" {
+		return nil
+	}
+	s, err := listen(d.o, d.cfg.APISocket)
+	if err != nil {
+		return err
+	}
+	d.wg.Go(func() {
+		if err := api.Serve(d.ctx, s, d); err != nil {
+			d.log.Error("control API", "err", err)
+		}
+		s.remove()
+		d.log.Info("http-server thread exits")
+	})
+	d.log.Info("HTTP API server running at " + d.cfg.APISocket)
+	d.log.Info("http server started")
+	return nil
+}
+
+// Wait returns when the daemon has ended: nil after a signal, an exit command or
+// the end of the session.
+func (d *Daemon) Wait() error {
+	<-d.ctx.Done()
+	cause := context.Cause(d.ctx)
+	d.log.Info("ending", "why", cause)
+	d.wg.Wait()
+	d.tree.close(errors.Is(cause, errExit))
+	d.mounts.close()
+	d.log.Info("nydusd quits")
+	if errors.Is(cause, context.Canceled) || errors.Is(cause, errEnded) || errors.Is(cause, errOrphaned) || errors.Is(cause, errExit) {
+		return nil
+	}
+	return cause
+}
+
+// parent is the process that started us, as it was when we started.
+var parent = os.Getppid()
+
+// orphanWatch ends the daemon when nobody needs it any more.
+func (d *Daemon) orphanWatch(connected func() bool) {
+	v := d.cfg.VirtioFS
+	if v.OrphanAfter <= 0 {
+		return
+	}
+	d.wg.Go(func() {
+		if watchOrphan(d.ctx, v.Socket, parent, v.OrphanAfter, connected) {
+			d.end(errOrphaned)
+		}
+	})
+}

@@ -1,0 +1,25 @@
+// Package daemon is the composition root: it turns a configuration into running
+// parts and answers the control API for them.
+//
+//	Config ---> Start
+//	              |-- transport: virtiofs (socket S) | fuse (/dev/fuse)   requests
+//	              |       `-- fusesrv.Server --> mountfs --> imagefs ...  per mount
+//	              |-- mounts: place -> image (bootload, blobcache, back end)
+//	              |-- machine: INIT -> READY -> RUNNING ...
+//	              |-- saved: S.state, what a killed daemon's successor needs
+//	              `-- api.Serve on socket A                               commands
+//	Wait <--- signal (context) | unmounted from outside | orphaned | API exit
+//
+// Trust: configuration, command line and API clients are the operator's. Guests,
+// front-ends, images and blobs are judged by the packages that read them; what
+// they can make this package do is bounded and logged at a bounded rate. Secrets
+// of configurations go into back ends and into the state file (mode 0600), and
+// into no log, error or answer.
+//
+// Concurrency: API methods are called from many goroutines. Lock order:
+// machine.mu, mounts.mu, saver.mu; no lock is held while an image is opened.
+// Start returns when the daemon serves; Wait ends everything that Start began.
+//
+// Source: nydusd's user-visible surface, sections 1.8, 1.9, 2 and 4.7; kata.md,
+// sections 1.3 to 1.8; design decisions 4 and 6 to 8.
+package daemon

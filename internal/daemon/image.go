@@ -1,0 +1,220 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vrafs/api"
+	"vrafs/blobcache"
+	"vrafs/config"
+	"vrafs/fusesrv"
+	"vrafs/fusesrv/imagefs"
+	"vrafs/fusesrv/mountfs"
+	"vrafs/internal/bootload"
+	"vrafs/internal/opener"
+	"vrafs/rafs"
+)
+
+// An image is a mounted RAFS image with everything it is made of.
+type image struct {
+	place   string
+	config  *config.Config
+	boot    *bootload.Bootstrap
+	cache   *blobcache.Cache
+	view    *imagefs.FS
+	stats   *fusesrv.Stats
+	files   *fileStats // nil unless the configuration asks for one of its parts
+	backend *backendStats
+
+	prefetchFiles []string // instead of the image's own table, unless nil
+
+	log  *slog.Logger
+	stop context.CancelFunc // ends the prefetch
+	wg   sync.WaitGroup
+	once sync.Once
+	// release gives back the store and, if there is one, the private directory.
+	release func()
+}
+
+// openImage opens the image of a mount command. It asks no network: a blob that
+// can't be had shows at its first read.
+func (d *Daemon) openImage(place string, cmd api.MountCmd, c *config.Config, since time.Time) (*image, error) {
+	boot, err := bootload.Open(d.o, cmd.Source)
+	if err != nil {
+		return nil, fmt.Errorf("open image: %w", err)
+	}
+	im := &image{place: place, config: c, boot: boot, prefetchFiles: cmd.PrefetchFiles,
+		backend: &backendStats{}, log: d.log, release: func() {}}
+	if err := d.fill(im, since); err != nil {
+		im.release()
+		_ = boot.Close()
+		return nil, fmt.Errorf("open image %s: %w", cmd.Source, err)
+	}
+	d.log.Info("RAFS features: " + strings.ReplaceAll(boot.Image.Flags().String(), "|", " | "))
+	return im, nil
+}
+
+// fill makes the parts above the bootstrap.
+func (d *Daemon) fill(im *image, since time.Time) error {
+	if err := d.cacheDir(im); err != nil {
+		return err
+	}
+	blobs, err := d.openBackend(im.config)
+	if err != nil {
+		return err
+	}
+	store, release, err := d.stores.lease(im.config)
+	if err != nil {
+		return err
+	}
+	im.release = chain(release, im.release)
+	im.cache, err = store.Open(im.boot.Image, blobs, blobcache.ImageOptions{
+		AllowUnverified: im.config.Cache.AllowUnverified,
+		Observe:         d.observer(im),
+	})
+	if err != nil {
+		return err
+	}
+	r := &im.config.Rafs
+	if r.IOStatsFiles || r.AccessPattern || r.LatestReadFiles {
+		im.files = &fileStats{accounts: r.IOStatsFiles, pattern: r.AccessPattern, latest: r.LatestReadFiles, files: map[uint64]*fileRecord{}}
+	}
+	im.view, err = imagefs.New(im.boot.Image, im.boot.Bytes(), im.cache, imagefs.Options{
+		Xattr: r.EnableXattr, Validate: r.Validate && im.boot.Image.Version() == rafs.V5, MountTime: since,
+	})
+	if err != nil {
+		_ = im.cache.Close()
+	}
+	return err
+}
+
+func chain(first, then func()) func() { return func() { first(); then() } }
+
+// privateDirs numbers the cache directories of images whose configuration has no
+// cache.
+var privateDirs atomic.Uint64
+
+// cacheDir sees to it that the configuration has a file cache. v5 may have none:
+// then its data goes to a directory of its own that ends with the mount.
+func (d *Daemon) cacheDir(im *image) error {
+	switch im.config.Cache.Kind() {
+	case config.FileCacheOn:
+		return nil
+	case config.FSCacheOn:
+		return errors.New("cache type fscache needs `singleton`; use blobcache")
+	}
+	if im.boot.Image.Version() == rafs.V6 {
+		return errors.New("Rafs v6 must have local blobcache configured") //lint:ignore ST1005 nydusd's text
+	}
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("vrafsd-%d-%d", os.Getpid(), privateDirs.Add(1)))
+	if err := d.o.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	c := *im.config
+	c.Cache.Type, c.Cache.FileCache = "blobcache", &config.FileCache{WorkDir: dir}
+	im.config = &c
+	im.release = func() { removeDir(d.o, dir) }
+	return nil
+}
+
+// removeDir deletes a directory of files.
+func removeDir(o opener.Opener, dir string) {
+	f, err := o.Open(dir, os.O_RDONLY, 0)
+	if err != nil {
+		return
+	}
+	names, _ := f.Readdirnames(-1)
+	_ = f.Close()
+	for _, n := range names {
+		_ = o.Remove(filepath.Join(dir, n))
+	}
+	_ = o.Remove(dir)
+}
+
+// observer counts and logs the back-end requests of an image.
+func (d *Daemon) observer(im *image) func(int, time.Duration, error) {
+	return func(bytes int, took time.Duration, err error) {
+		im.backend.observe(bytes, took, err)
+		switch {
+		case err != nil:
+			d.events.add(fmt.Sprintf("read from backend of %s: %v", im.place, err))
+			d.limiter.Warn(d.log, "Read from backend failed", "mountpoint", im.place, "err", err)
+		case isSlow(bytes, took):
+			d.limiter.Warn(d.log, "Slow read from backend", "mountpoint", im.place, "bytes", bytes, "took", took)
+		}
+	}
+}
+
+func (im *image) fs() mountfs.Mountable { return im.view }
+
+// options are how the image is mounted. Its identity is the bootstrap's content.
+func (im *image) options() mountfs.MountOptions {
+	p := im.boot.Bytes()
+	o := mountfs.MountOptions{Identity: fmt.Sprintf("rafs %08x %d", imagefs.Generation(p), len(p)), Xattrs: im.view.HasXattrs()}
+	if im.files != nil {
+		o.Observe = im.files.observe
+	}
+	return o
+}
+
+// counted takes the counters of the mount.
+func (im *image) counted(s *fusesrv.Stats) { im.stats = s }
+
+// start begins to warm the cache if the configuration says so.
+func (im *image) start() {
+	ctx, stop := context.WithCancel(context.Background())
+	im.stop = stop
+	c := &im.config.Rafs.Prefetch
+	if !c.Enable {
+		return
+	}
+	im.wg.Go(func() {
+		debug.SetPanicOnFault(true)
+		defer func() {
+			if r := recover(); r != nil {
+				im.log.Error("prefetch ended: the bootstrap was cut short", "mountpoint", im.place, "err", fmt.Sprint(r))
+			}
+		}()
+		p := &prefetcher{im: im.boot.Image, cache: im.cache, log: im.log}
+		p.run(ctx, c, im.prefetchFiles)
+	})
+}
+
+// close releases the image, once. Nobody may be asking it for anything any more.
+func (im *image) close() { im.once.Do(im.end) }
+
+func (im *image) end() {
+	if im.stop != nil {
+		im.stop()
+	}
+	_ = im.cache.Close()
+	im.wg.Wait()
+	im.release()
+	_ = im.boot.Close()
+}
+
+// describe fills in GET daemon's entry.
+func (im *image) describe(b *api.Backend) {
+	b.BackendType, b.Config = "Rafs", im.config
+}
+
+func (im *image) label() string { return "Rafs" }
+
+func (im *image) patterns() []api.AccessPattern { return im.files.patterns() }
+
+// fileStats answers GET metrics/files.
+func (im *image) fileStats(latest bool) any {
+	if latest {
+		return im.files.recentReads()
+	}
+	return im.files.byInode()
+}

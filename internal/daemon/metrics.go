@@ -1,0 +1,146 @@
+package daemon
+
+import (
+	"time"
+
+	"vrafs/api"
+	"vrafs/blobcache"
+	"vrafs/fusesrv"
+)
+
+var errNoCounter = &api.Error{Kind: api.NoCounter}
+
+// Metrics answers the metrics requests. File systems and back ends are named by
+// their mountpoint, caches by the id of their configuration.
+func (d *Daemon) Metrics(q api.MetricsQuery) (any, error) {
+	if q.Kind == api.InflightMetrics {
+		return d.inflight()
+	}
+	if q.Kind == api.BlobcacheMetrics {
+		return d.blobcacheMetrics(q)
+	}
+	m, err := d.counted(q)
+	if err != nil {
+		return nil, err
+	}
+	switch q.Kind {
+	case api.FSMetrics:
+		return m.fsStats(), nil
+	case api.BackendMetrics:
+		return m.backend.snapshot(m.config.Backend.Type), nil
+	case api.PatternMetrics:
+		return m.patterns(), nil
+	case api.FilesMetrics:
+		return m.fileStats(q.Latest), nil
+	}
+	return nil, errNoCounter
+}
+
+// inflight lists requests under way; none at all is "no content".
+func (d *Daemon) inflight() (any, error) {
+	list, err := d.tree.inflight()
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	return list, nil
+}
+
+// counted finds the image that a query means.
+func (d *Daemon) counted(q api.MetricsQuery) (*image, error) {
+	var found *image
+	for _, m := range d.mounts.list() {
+		im, ok := m.content.(*image)
+		if !ok || q.HasID && m.place != q.ID {
+			continue
+		}
+		if found != nil {
+			return nil, errNoCounter // ambiguous
+		}
+		found = im
+	}
+	if found == nil {
+		return nil, errNoCounter
+	}
+	return found, nil
+}
+
+// opIndex maps opcodes to the indices of fop_hits.
+var opIndex = map[fusesrv.Opcode]int{
+	fusesrv.OpGetattr: api.OpGetattr, fusesrv.OpStatx: api.OpGetattr,
+	fusesrv.OpReadlink: api.OpReadlink,
+	fusesrv.OpOpen:     api.OpOpen, fusesrv.OpRelease: api.OpRelease,
+	fusesrv.OpRead: api.OpRead, fusesrv.OpStatfs: api.OpStatfs,
+	fusesrv.OpGetxattr: api.OpGetxattr, fusesrv.OpListxattr: api.OpListxattr,
+	fusesrv.OpOpendir: api.OpOpendir, fusesrv.OpLookup: api.OpLookup,
+	fusesrv.OpReaddir: api.OpReaddir, fusesrv.OpReaddirplus: api.OpReaddirplus,
+	fusesrv.OpAccess: api.OpAccess, fusesrv.OpForget: api.OpForget, fusesrv.OpBatchForget: api.OpBatchForget,
+}
+
+// fsStats are the totals of the requests to one image.
+func (im *image) fsStats() api.FSStats {
+	r := &im.config.Rafs
+	out := api.FSStats{
+		ID: im.place, MeasureLatency: true,
+		FilesAccountEnabled: r.IOStatsFiles, AccessPatternEnabled: r.AccessPattern, RecordLatestReadFiles: r.LatestReadFiles,
+	}
+	t := im.stats.Totals()
+	for op, i := range opIndex {
+		out.FopHits[i] += t.Hits[op]
+		out.FopErrors[i] += t.Errors[op]
+		out.FopCumulativeLatencyTotal[i] += uint64(t.Latency[op].Microseconds())
+	}
+	out.NrOpens = t.Hits[fusesrv.OpOpen] - t.Errors[fusesrv.OpOpen]
+	out.DataRead = t.BytesRead
+	out.BlockCountRead = t.ReadSizes
+	out.ReadLatencyDist = t.ReadLatencies
+	return out
+}
+
+// blobcacheMetrics adds up the views of the images whose configuration has the id.
+func (d *Daemon) blobcacheMetrics(q api.MetricsQuery) (any, error) {
+	byID := map[string][]*image{}
+	for _, m := range d.mounts.list() {
+		if im, ok := m.content.(*image); ok && (!q.HasID || im.config.ID == q.ID) {
+			byID[im.config.ID] = append(byID[im.config.ID], im)
+		}
+	}
+	if len(byID) != 1 {
+		return nil, errNoCounter
+	}
+	out := api.BlobcacheStats{UnderlyingFiles: []string{}}
+	for _, images := range byID {
+		out.PrefetchWorkers = images[0].config.Cache.Prefetch.Threads
+		out.DataAllReady = true
+		for _, im := range images {
+			s := im.cache.Stats()
+			addCache(&out, &s)
+		}
+	}
+	return out, nil
+}
+
+func addCache(out *api.BlobcacheStats, s *blobcache.Stats) {
+	out.UnderlyingFiles = append(out.UnderlyingFiles, s.Files...)
+	out.StorePath = s.Dir
+	out.PartialHits += s.PartialHits
+	out.WholeHits += s.WholeHits
+	out.Total += s.Reads
+	out.EntriesCount += s.Entries
+	out.PrefetchDataAmount += s.PrefetchBytes
+	out.PrefetchRequestsCount += s.PrefetchMerged
+	out.PrefetchUnmergedChunks += s.PrefetchChunks
+	out.BufferedBackendSize += s.FetchBytes
+	out.DataAllReady = out.DataAllReady && s.Ready
+	begin, end := s.PrefetchBegin, s.PrefetchEnd
+	if !begin.IsZero() {
+		out.PrefetchBeginTimeSecs, out.PrefetchBeginTimeMillis = splitTime(begin)
+	}
+	if !end.IsZero() {
+		out.PrefetchEndTimeSecs, out.PrefetchEndTimeMillis = splitTime(end)
+		out.PrefetchCumulativeTime += uint64(max(0, end.Sub(begin).Milliseconds()))
+	}
+}
+
+func splitTime(t time.Time) (secs, millis uint64) {
+	return uint64(t.Unix()), uint64(t.Nanosecond() / int(time.Millisecond))
+}

@@ -1,0 +1,285 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"vrafs/api"
+	"vrafs/config"
+	"vrafs/fusesrv"
+	"vrafs/fusesrv/mountfs"
+)
+
+var (
+	errExists  = errors.New("object or filesystem already exists")
+	errMissing = errors.New("object or filesystem doesn't exist")
+)
+
+// A mounted is one file system in the tree. It doesn't change but for what
+// Remount replaces, under mountTable.mu.
+type mounted struct {
+	place   string // cleaned
+	cmd     api.MountCmd
+	since   time.Time
+	content content
+	root    bool // from the command line
+	// restored: mounted by a predecessor that was killed. A client that repeats
+	// its mounts afterwards is not told that they exist.
+	restored bool
+}
+
+// A content is what is mounted.
+type content interface {
+	// describe fills in type and configuration for GET daemon.
+	describe(b *api.Backend)
+	// label is the type in log lines.
+	label() string
+	// fs is what the tree leads to, options how.
+	fs() mountfs.Mountable
+	options() mountfs.MountOptions
+	// counted says where requests to it are counted.
+	counted(*fusesrv.Stats)
+	// start begins what goes on in the background once it is mounted.
+	start()
+	// close releases everything, once. Nobody asks for it any more.
+	close()
+}
+
+// A mountTable is what is mounted where.
+type mountTable struct {
+	mu     sync.Mutex
+	m      map[string]*mounted
+	claims map[string]bool // places being mounted, replaced or unmounted now
+	freed  *sync.Cond      // a claim was given up
+}
+
+func newMountTable() *mountTable {
+	t := &mountTable{m: map[string]*mounted{}, claims: map[string]bool{}}
+	t.freed = sync.NewCond(&t.mu)
+	return t
+}
+
+// claim waits until nobody else works on a place and keeps others from it until
+// release is called. Commands for one place thus happen one after the other.
+func (t *mountTable) claim(place string) (m *mounted, release func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.claims[place] {
+		t.freed.Wait()
+	}
+	t.claims[place] = true
+	return t.m[place], func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.claims, place)
+		t.freed.Broadcast()
+	}
+}
+
+func (t *mountTable) put(m *mounted) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.m[m.place] = m
+}
+
+func (t *mountTable) remove(place string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.m, place)
+}
+
+// get is what is mounted at place, or nil.
+func (t *mountTable) get(place string) *mounted {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.m[place]
+}
+
+// list is every mount in the order of places.
+func (t *mountTable) list() []*mounted {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]*mounted, 0, len(t.m))
+	for _, m := range t.m {
+		all = append(all, m)
+	}
+	slices.SortFunc(all, func(a, b *mounted) int { return strings.Compare(a.place, b.place) })
+	return all
+}
+
+// collection is the backend_collection of GET daemon.
+func (t *mountTable) collection() map[string]api.Backend {
+	out := map[string]api.Backend{}
+	for _, m := range t.list() {
+		b := api.Backend{Mountpoint: m.place, MountedTime: api.NewMountedTime(m.since)}
+		m.content.describe(&b)
+		out[m.place] = b
+	}
+	return out
+}
+
+// close releases everything at the end of the daemon.
+func (t *mountTable) close() {
+	for _, m := range t.list() {
+		t.remove(m.place)
+		m.content.close()
+	}
+}
+
+// cleanPlace checks a mountpoint of a command.
+func cleanPlace(p string) (string, error) {
+	if !path.IsAbs(p) || strings.ContainsRune(p, 0) {
+		return "", fmt.Errorf("invalid argument `mountpoint %.256q is not an absolute path`", p)
+	}
+	clean := path.Clean(p)
+	for name := range strings.SplitSeq(clean[1:], "/") {
+		if len(name) > 255 {
+			return "", fmt.Errorf("invalid argument `a name in mountpoint has %d bytes`", len(name))
+		}
+	}
+	if len(clean) > 4095 {
+		return "", fmt.Errorf("invalid argument `mountpoint has %d bytes`", len(clean))
+	}
+	return clean, nil
+}
+
+// Mount mounts a file system. When it returns nil the tree shows it, and a
+// successor would restore it.
+func (d *Daemon) Mount(_ context.Context, mountpoint string, cmd api.MountCmd) error {
+	place, err := cleanPlace(mountpoint)
+	if err != nil {
+		return err
+	}
+	old, release := d.mounts.claim(place)
+	defer release()
+	if old != nil {
+		if !old.restored {
+			return errExists
+		}
+		if sameCmd(old.cmd, cmd) {
+			d.mounts.put(old.claimed())
+			return nil
+		}
+		if err := d.unmount(old); err != nil {
+			return err
+		}
+	}
+	return d.note("mount "+place, d.mount(place, cmd, mountOptions{}))
+}
+
+// claimed is the mount without the mark of one that was restored.
+func (m *mounted) claimed() *mounted {
+	c := *m
+	c.restored = false
+	return &c
+}
+
+func sameCmd(a, b api.MountCmd) bool {
+	return a.Source == b.Source && a.FSType == b.FSType && a.Config == b.Config && slices.Equal(a.PrefetchFiles, b.PrefetchFiles)
+}
+
+// mountOptions are what a mount has beyond its command. The zero value is that
+// of a command of the API.
+type mountOptions struct {
+	root  *config.Config // from the command line, instead of cmd.Config
+	since time.Time      // of a predecessor's mount; zero: now
+}
+
+// mount opens what cmd names and shows it at place, which is claimed and free.
+func (d *Daemon) mount(place string, cmd api.MountCmd, o mountOptions) error {
+	if o.since.IsZero() {
+		o.since = time.Now()
+	}
+	c, err := d.openContent(place, cmd, o)
+	if err != nil {
+		return err
+	}
+	return d.show(&mounted{place: place, cmd: cmd, since: o.since, content: c, root: o.root != nil})
+}
+
+// show makes a mount visible; a successor would restore it. If that fails its
+// content is closed.
+func (d *Daemon) show(m *mounted) error {
+	if err := d.attach(m); err != nil {
+		m.content.close()
+		return err
+	}
+	d.mounts.put(m)
+	if err := d.tree.save(); err != nil {
+		d.drop(m)
+		return err
+	}
+	m.content.start()
+	d.log.Info(m.content.label() + " filesystem mounted at " + m.place)
+	return nil
+}
+
+// drop takes a mount out of the tree and closes it once nobody asks for it.
+func (d *Daemon) drop(m *mounted) {
+	d.mounts.remove(m.place)
+	d.detach(m)
+}
+
+// unmount is drop, saved.
+func (d *Daemon) unmount(m *mounted) error {
+	d.drop(m)
+	if err := d.tree.save(); err != nil {
+		d.log.Warn("a restarted daemon would mount it again", "mountpoint", m.place, "err", err)
+	}
+	d.log.Info("filesystem unmounted at " + m.place)
+	return nil
+}
+
+// Unmount takes a file system out of the tree. Open files of it work on until
+// they are closed.
+func (d *Daemon) Unmount(_ context.Context, mountpoint string) error {
+	return d.withMount(mountpoint, d.unmount)
+}
+
+// Remount replaces image and configuration at a place. The new image is opened
+// first: if that fails, the old one stays.
+func (d *Daemon) Remount(_ context.Context, mountpoint string, cmd api.MountCmd) error {
+	return d.withMount(mountpoint, func(m *mounted) error {
+		im, ok := m.content.(*image)
+		if !ok {
+			return fmt.Errorf("invalid argument `%s is not a rafs filesystem`", m.place)
+		}
+		if im.config.Rafs.Mode == "cached" {
+			return errUnsupported
+		}
+		c, err := d.openContent(m.place, cmd, mountOptions{since: time.Now()})
+		if err != nil {
+			return d.note("remount "+m.place, err)
+		}
+		d.drop(m)
+		return d.note("remount "+m.place, d.show(&mounted{place: m.place, cmd: cmd, since: time.Now(), content: c}))
+	})
+}
+
+// withMount claims what is mounted at a place for f.
+func (d *Daemon) withMount(mountpoint string, f func(*mounted) error) error {
+	place, err := cleanPlace(mountpoint)
+	if err != nil {
+		return err
+	}
+	m, release := d.mounts.claim(place)
+	defer release()
+	if m == nil {
+		return errMissing
+	}
+	return f(m)
+}
+
+// note puts a failure into the ring of events and returns it.
+func (d *Daemon) note(what string, err error) error {
+	if err != nil {
+		d.events.add(what + ": " + err.Error())
+	}
+	return err
+}

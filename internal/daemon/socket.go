@@ -1,0 +1,105 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vrafs/internal/opener"
+)
+
+// A socket is a listening Unix socket at a path.
+type socket struct {
+	*net.UnixListener
+	path string
+	dev  uint64
+	ino  uint64
+	o    opener.Opener
+}
+
+// listen makes a socket at path in place of whatever is there. The old name goes
+// over to the new socket in one step, so a client that tries again and again
+// never finds the name missing, and the name may be longer than an address. A
+// directory of another user's gives the socket to that user.
+func listen(o opener.Opener, path string) (*socket, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	dir, err := o.Open(filepath.Dir(abs), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	defer dir.Close()
+	name := fmt.Sprintf(".vrafsd-%d", os.Getpid())
+	temp := filepath.Join(filepath.Dir(abs), name)
+	_ = o.Remove(temp) // of a dead process with our pid
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)})
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	ln.SetUnlinkOnClose(false)
+	s := &socket{UnixListener: ln, path: abs, o: o}
+	if err := s.place(dir, temp); err != nil {
+		_ = o.Remove(temp)
+		_ = ln.Close()
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// place gives the socket at temp to the owner of its directory and moves it to
+// its name.
+func (s *socket) place(dir *os.File, temp string) error {
+	var d, st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &d); err != nil {
+		return err
+	}
+	if d.Uid != uint32(os.Geteuid()) {
+		_ = os.Lchown(temp, int(d.Uid), int(d.Gid)) // without the right to, it stays ours
+	}
+	if err := unix.Lstat(temp, &st); err != nil {
+		return err
+	}
+	s.dev, s.ino = st.Dev, st.Ino
+	return s.o.Rename(temp, s.path)
+}
+
+// remove deletes the socket's name unless another socket has taken it, and
+// closes it.
+func (s *socket) remove() {
+	var st unix.Stat_t
+	if unix.Lstat(s.path, &st) == nil && st.Dev == s.dev && st.Ino == s.ino {
+		_ = s.o.Remove(s.path)
+	}
+	_ = s.Close()
+}
+
+// A leftover says what is at the path of a socket before we take it.
+type leftover uint8
+
+const (
+	leftNothing leftover = iota
+	leftDead             // a socket that nobody listens on: its owner was killed
+	leftAlive            // somebody listens
+)
+
+// probe looks at the path of a socket.
+func probe(path string) leftover {
+	c, err := net.DialTimeout("unix", path, time.Second)
+	switch {
+	case err == nil:
+		_ = c.Close()
+		return leftAlive
+	case errors.Is(err, unix.ECONNREFUSED):
+		return leftDead
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTSOCK):
+		return leftNothing
+	}
+	return leftAlive // a full backlog, or no permission: not ours to judge dead
+}

@@ -1,0 +1,156 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"vrafs/api"
+	"vrafs/fusesrv/mountfs"
+)
+
+// build makes the parts that exist before anything is mounted.
+func (d *Daemon) build() error {
+	d.mounts = newMountTable()
+	d.stores = stores{o: d.o, log: d.log, limits: d.cfg.Limits}
+	v := d.cfg.VirtioFS
+	if v == nil {
+		return errors.New("fuse: not built into this version; use virtiofs")
+	}
+	// What is on the connection is decided once, for its life: without a bootstrap
+	// on the command line anything may be mounted later.
+	only := d.cfg.Root.Bootstrap != "" && !v.Hybrid
+	d.root = mountfs.New(mountfs.Options{ImagesOnly: only, NoOpen: only})
+	t, err := newVhost(d)
+	d.tree = t
+	return err
+}
+
+// attach puts a mount into the tree.
+func (d *Daemon) attach(m *mounted) error {
+	fs, o := m.content.fs(), m.content.options()
+	o.Extra = (&savedMount{cmd: m.cmd, since: m.since, root: m.root}).encode()
+	o.Closed = m.content.close
+	got, err := d.root.Mount(m.place, fs, o)
+	if errors.Is(err, mountfs.ErrMounted) {
+		return errExists
+	}
+	if err != nil {
+		return err
+	}
+	m.content.counted(got.Stats)
+	return nil
+}
+
+// detach takes a mount out of the tree. Its content is closed when nobody uses it
+// any more.
+func (d *Daemon) detach(m *mounted) {
+	if err := d.root.Unmount(m.place); err != nil {
+		d.log.Error("unmount", "mountpoint", m.place, "err", err)
+	}
+}
+
+// restore mounts everything that a killed predecessor had mounted. What can't be
+// opened any more is left out: its nodes are stale.
+func (d *Daemon) restore(tree []byte) error {
+	again := map[string]*mounted{}
+	err := d.root.Load(tree, false, func(s mountfs.SavedMount) (mountfs.Mountable, mountfs.MountOptions, error) {
+		m, err := d.reopen(s)
+		if err != nil {
+			d.log.Error("mount can't be restored", "mountpoint", s.Path, "err", err)
+			d.events.add("restore " + s.Path + ": " + err.Error())
+			return nil, mountfs.MountOptions{}, nil
+		}
+		if !s.Gone {
+			again[s.Path] = m
+		}
+		o := m.content.options()
+		o.Extra, o.Closed = s.Extra, m.content.close
+		return m.content.fs(), o, nil
+	})
+	if err != nil {
+		for _, m := range again {
+			m.content.close()
+		}
+		return err
+	}
+	for _, got := range d.root.Mounts() {
+		if m := again[got.Path]; m != nil {
+			m.content.counted(got.Stats)
+			d.mounts.put(m)
+			m.content.start()
+			d.log.Info(m.content.label() + " filesystem mounted at " + m.place + ", as before")
+		}
+	}
+	return nil
+}
+
+// reopen opens the content of a saved mount.
+func (d *Daemon) reopen(s mountfs.SavedMount) (*mounted, error) {
+	saved, err := decodeMount(s.Extra)
+	if err != nil {
+		return nil, err
+	}
+	o := mountOptions{since: saved.since}
+	if saved.root {
+		cmd, c, err := d.rootCmd()
+		if err != nil {
+			return nil, err
+		}
+		if c == nil || cmd.Source != saved.cmd.Source {
+			return nil, errors.New("the command line names another image now")
+		}
+		o.root = c
+	}
+	c, err := d.openContent(s.Path, saved.cmd, o)
+	if err != nil {
+		return nil, err
+	}
+	if id := c.options().Identity; id != s.Identity {
+		c.close()
+		return nil, fmt.Errorf("%s is another image now", saved.cmd.Source)
+	}
+	return &mounted{place: s.Path, cmd: saved.cmd, since: saved.since, content: c, root: saved.root, restored: true}, nil
+}
+
+// mountAll mounts what a predecessor had, then what the command line names.
+func (d *Daemon) mountAll() error {
+	if err := d.tree.resume(); err != nil {
+		return err
+	}
+	place, err := cleanPlace(d.cfg.Root.Mountpoint)
+	if err != nil {
+		return err
+	}
+	if m := d.mounts.get(place); m != nil && m.root {
+		return nil // it is among the former
+	}
+	cmd, c, err := d.rootCmd()
+	if err != nil || c == nil {
+		return err
+	}
+	return d.mount(place, cmd, mountOptions{root: c})
+}
+
+// Backend summarises the image at a mountpoint.
+func (d *Daemon) Backend(_ context.Context, mountpoint string) (api.SuperBlock, error) {
+	place, err := cleanPlace(mountpoint)
+	if err != nil {
+		return api.SuperBlock{}, err
+	}
+	if m := d.mounts.get(place); m != nil {
+		if im, ok := m.content.(*image); ok {
+			return superBlock(im.boot.Image, im.boot.Bytes()), nil
+		}
+	}
+	return api.SuperBlock{}, fmt.Errorf("no rafs filesystem is mounted at %.256s", place)
+}
+
+// Override returns the values set over the API for a mountpoint.
+func (d *Daemon) Override(id string) map[string]string { return d.overrides.get(id) }
+
+// SetOverride keeps values for a mountpoint. The back ends of this version have
+// nothing that they would change.
+func (d *Daemon) SetOverride(id string, values map[string]string) error {
+	return d.overrides.set(id, values)
+}

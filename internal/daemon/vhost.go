@@ -1,0 +1,205 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vrafs/api"
+	"vrafs/fusesrv"
+	"vrafs/fusesrv/virtiofs"
+	"vrafs/vhostuser"
+)
+
+// vhost is the vhost-user transport: one front-end at a time, each after the
+// other, for one guest.
+type vhost struct {
+	d         *Daemon
+	server    *fusesrv.Server
+	dev       *virtiofs.Device
+	stats     vhostuser.Stats
+	sock      *socket
+	state     *stateFile
+	connected atomic.Bool
+}
+
+func newVhost(d *Daemon) (*vhost, error) {
+	o := d.cfg.VirtioFS
+	path, err := filepath.Abs(o.Socket)
+	if err != nil {
+		return nil, err
+	}
+	state, err := newStateFile(d.o, path+".state")
+	if err != nil {
+		return nil, err
+	}
+	v := &vhost{d: d, state: state}
+	v.server = fusesrv.NewServer(d.root, fusesrv.Options{Changed: v.changed})
+	d.root.Serve(v.server.Quiesce)
+	v.dev, err = virtiofs.New(v.server, virtiofs.Options{
+		Tag: o.Tag, Queues: int(o.Queues), Workers: int(d.cfg.Limits.Workers),
+		Save: d.root.State, Load: d.restore,
+	})
+	return v, err
+}
+
+// resume takes up the session of a daemon that was killed: its socket is there and
+// nobody listens. Whoever clears sockets away starts a new session.
+func (v *vhost) resume() error {
+	if probe(v.d.cfg.VirtioFS.Socket) != leftDead {
+		return nil
+	}
+	s, err := v.state.read()
+	if err != nil || s == nil {
+		return err
+	}
+	if err := v.dev.Restore(s.device); err != nil {
+		return fmt.Errorf("saved state: %w; remove %s to start anew", err, v.state.path)
+	}
+	v.d.log.Info("going on for a daemon that was killed", "state", v.state.path)
+	return nil
+}
+
+// changed saves what the guest negotiated before it hears of it.
+func (v *vhost) changed(*fusesrv.Settings) {
+	if err := v.save(); err != nil {
+		v.d.limiter.Warn(v.d.log, "a restarted daemon could not go on for this guest", "err", err)
+	}
+}
+
+// save writes the state.
+func (v *vhost) save() error {
+	return v.state.write(func() *savedState { return &savedState{device: v.dev.State()} })
+}
+
+// open listens. Front-ends that connect before serve are not lost.
+func (v *vhost) open(context.Context) error {
+	// A state that was not taken up must not be there beside the new socket.
+	if err := v.save(); err != nil {
+		return err
+	}
+	s, err := listen(v.d.o, v.d.cfg.VirtioFS.Socket)
+	v.sock = s
+	return err
+}
+
+// serve takes front-ends until ctx ends. One that breaks the protocol or goes
+// away leaves the daemon waiting for the next.
+func (v *vhost) serve(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = v.sock.Close() })
+	defer stop()
+	v.d.orphanWatch(v.connected.Load)
+	for {
+		conn, err := v.sock.AcceptUnix()
+		if ctx.Err() != nil {
+			if err == nil {
+				_ = conn.Close()
+			}
+			return nil
+		}
+		if err != nil {
+			if !passing(err) {
+				return fmt.Errorf("accept on %s: %w", v.sock.path, err)
+			}
+			v.d.limiter.Warn(v.d.log, "front-end not accepted", "err", err)
+			pause(ctx, acceptPause)
+			continue
+		}
+		v.session(ctx, conn)
+	}
+}
+
+// acceptPause is between two tries where the process or the machine has no
+// descriptor left.
+const acceptPause = 100 * time.Millisecond
+
+// passing reports whether accept may succeed later.
+func passing(err error) bool {
+	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ECONNABORTED} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// pause waits for d or the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// session serves one front-end.
+func (v *vhost) session(ctx context.Context, conn *net.UnixConn) {
+	defer conn.Close()
+	v.connected.Store(true)
+	defer v.connected.Store(false)
+	v.d.log.Info("front-end connected")
+	o := v.d.cfg.VirtioFS
+	err := vhostuser.Serve(ctx, conn, v.dev, vhostuser.Options{
+		Log: v.d.log, Stats: &v.stats, AnyMemory: o.AnyMemory, MaxQueueSize: int(o.QueueSize),
+	})
+	if err != nil && !errors.Is(err, context.Canceled) {
+		v.d.events.add("front-end: " + err.Error())
+		v.d.limiter.Warn(v.d.log, "front-end failed", "err", err)
+		return
+	}
+	v.d.log.Info("front-end left")
+}
+
+// close removes the socket and the state: an orderly end ends the session.
+func (v *vhost) close(bool) {
+	if v.sock != nil {
+		v.sock.remove()
+		v.state.remove()
+	}
+	v.dev.Close()
+}
+
+// inflight is not offered, as in nydusd; /metrics counts pending requests.
+func (v *vhost) inflight() ([]api.Inflight, error) { return nil, errUnsupported }
+
+// upgrade: the session lives in the front-end's socket, which nobody can pass on.
+func (v *vhost) upgrade(context.Context, api.Action) error { return errUnsupported }
+
+// families are the counters of the protocol and of the requests as a whole.
+func (v *vhost) families(s *familySet) {
+	connected := 0.0
+	if v.connected.Load() {
+		connected = 1
+	}
+	s.gauge("vrafs_frontend_connected", "1 while a front-end is connected.", connected)
+	s.counter("vrafs_vhostuser_messages_total", "Messages of front-ends.", v.stats.Messages.Load())
+	s.counter("vrafs_vhostuser_protocol_errors_total", "Connections that ended by a protocol error.", v.stats.ProtocolErrors.Load())
+	s.counter("vrafs_vhostuser_refused_total", "Messages that were refused.", v.stats.Refused.Load())
+	s.counter("vrafs_vhostuser_broken_rings_total", "Rings stopped for what the driver put into them.", v.stats.BrokenRings.Load())
+	s.counter("vrafs_vhostuser_faults_total", "Rings stopped for guest memory that was gone.", v.stats.Faults.Load())
+	s.counter("vrafs_vhostuser_lost_total", "Requests given up when a ring stopped.", v.stats.Lost.Load())
+	s.counter("vrafs_vhostuser_kicks_total", "Kicks of the driver.", v.stats.Kicks.Load())
+	s.counter("vrafs_vhostuser_calls_total", "Calls to the driver.", v.stats.Calls.Load())
+	serverFamilies(s, v.server)
+}
+
+// serverFamilies are the counters that belong to no mount.
+func serverFamilies(s *familySet, server *fusesrv.Server) {
+	t := server.Stats().Totals()
+	s.counter("vrafs_malformed_requests_total", "Requests without a whole header.", t.Malformed)
+	s.counter("vrafs_dropped_requests_total", "Pending requests whose buffers went away.", t.Dropped)
+	pending := server.Inflight(nil)
+	oldest := time.Duration(0)
+	for _, r := range pending {
+		oldest = max(oldest, time.Since(r.Start))
+	}
+	s.gauge("vrafs_pending_requests", "Requests that wait for data.", float64(len(pending)))
+	s.gauge("vrafs_pending_oldest_seconds", "How long the oldest of them has waited.", oldest.Seconds())
+}
