@@ -32,7 +32,7 @@ type Options struct {
 	// Generation tells this image from others that may take its place, also after
 	// a restart; 0: made up from the bootstrap.
 	Generation uint32
-	// MountTime is shown for inodes without a time; zero: now.
+	// MountTime is shown for the root, whose time images do not have; zero: now.
 	MountTime time.Time
 }
 

@@ -47,12 +47,12 @@ func (f *FS) attr(n *rafs.Inode, out *fusesrv.Attr) {
 	if f.ownerless {
 		a.UID, a.GID = f.uid, f.gid
 	}
+	sec, nsec := uint64(a.Mtime), a.MtimeNsec
 	if a.Ino == f.root {
 		a.Mode = rootMode
-	}
-	sec, nsec := uint64(a.Mtime), a.MtimeNsec
-	if sec == 0 && nsec == 0 {
-		sec, nsec = uint64(f.mounted.Unix()), uint32(f.mounted.Nanosecond())
+		if sec == 0 && nsec == 0 { // no builder stores the root's time
+			sec, nsec = uint64(f.mounted.Unix()), uint32(f.mounted.Nanosecond())
+		}
 	}
 	*out = fusesrv.Attr{
 		Ino: uint64(a.Ino), Size: a.Size, Blocks: a.Blocks,
