@@ -101,6 +101,7 @@ type blobWriter struct {
 	data   [][]byte
 	chunks []rafs.Chunk
 	ctx    []byte // batch or zran contexts
+	words  []byte
 
 	metaFile []byte // zran: the file that holds blob.meta
 	metaID   string
@@ -117,10 +118,7 @@ func (w *blobWriter) write() (entry []byte, table []rafs.Chunk) {
 	}
 	off := uint64(0)
 	for i, size := range w.spec.sizes {
-		p := make([]byte, size)
-		for j := range p {
-			p[j] = byte(w.rand.Uint32N(16)) + byte(j)&0x40
-		}
+		p := w.text(size)
 		if size >= 4 {
 			le.PutUint32(p, uint32(i)^0x5a5a5a5a)
 		}
@@ -141,6 +139,24 @@ func (w *blobWriter) write() (entry []byte, table []rafs.Chunk) {
 		}
 	}
 	return meta, table
+}
+
+// text makes bytes that compress as programs do: words from a small vocabulary,
+// with a quarter of noise.
+func (w *blobWriter) text(size uint32) []byte {
+	if w.words == nil {
+		w.words = make([]byte, 4096)
+		for i := range w.words {
+			w.words[i] = byte(w.rand.Uint32())
+		}
+	}
+	p := make([]byte, 0, size+16)
+	for uint32(len(p)) < size {
+		at := w.rand.Uint32N(uint32(len(w.words) - 16))
+		p = append(p, w.words[at:at+12]...)
+		p = le.AppendUint32(p, w.rand.Uint32())
+	}
+	return p[:size:size]
 }
 
 // gzipHeader is the size of a gzip header without optional fields.

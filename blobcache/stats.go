@@ -49,8 +49,8 @@ var nextShard atomic.Uint32
 
 // readCount counts reads of some Readers in cache lines of its own.
 type readCount struct {
-	reads, whole, partial atomic.Uint64
-	_                     [128 - 24]byte
+	whole, partial, none atomic.Uint64
+	_                    [128 - 24]byte
 }
 
 // counters are what Stats shows.
@@ -69,12 +69,13 @@ func (c *counters) read(r *Reader, n int, err error) {
 		r.shard = nextShard.Add(1)%shards + 1
 	}
 	s := &c.shard[r.shard-1]
-	s.reads.Add(1)
 	switch {
 	case err == nil:
 		s.whole.Add(1)
 	case n > 0:
 		s.partial.Add(1)
+	default:
+		s.none.Add(1)
 	}
 }
 
@@ -94,9 +95,10 @@ func (c *Cache) Stats() Stats {
 		Ready: true,
 	}
 	for i := range n.shard {
-		st.Reads += n.shard[i].reads.Load()
-		st.WholeHits += n.shard[i].whole.Load()
-		st.PartialHits += n.shard[i].partial.Load()
+		whole, partial := n.shard[i].whole.Load(), n.shard[i].partial.Load()
+		st.WholeHits += whole
+		st.PartialHits += partial
+		st.Reads += whole + partial + n.shard[i].none.Load()
 	}
 	begin, end := n.prefetchBegin.Load(), n.prefetchEnd.Load()
 	if begin != 0 {
