@@ -93,6 +93,7 @@ func (b *builder) loadInputs() error {
 		if err := b.o.compatible(m, "parent "+b.o.Parent.Name); err != nil {
 			return err
 		}
+		detachAll(m.blobs)
 		b.parent, b.blobs = m, m.blobs
 		for i := range m.chunks {
 			b.set.adopt(m.chunks[i], m.blobs[m.chunks[i].Blob].Digester == b.o.Digester)
@@ -106,6 +107,7 @@ func (b *builder) loadInputs() error {
 		if err := b.o.compatible(m, "chunk dictionary "+b.o.ChunkDict.Name); err != nil {
 			return err
 		}
+		detachAll(m.blobs)
 		b.set.useDict(m, b.o.Digester, b.dictBlob(m))
 	}
 	return nil

@@ -20,48 +20,45 @@ import (
 func exportDisk(t *testing.T, im build.Image, o build.ExportOptions) (*os.File, *build.ExportResult) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "image.disk"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps(t, err)
 	t.Cleanup(func() { f.Close() })
 	r, err := build.ExportBlock(t.Context(), im, f, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps(t, err)
 	return f, r
+}
+
+// checkExported compares a mounted disk of an image with the image's source.
+func checkExported(t *testing.T, o testimage.Options) {
+	t.Helper()
+	im := testimage.Make(t, o)
+	f, _ := exportDisk(t, made(t, im), build.ExportOptions{})
+	want, err := testtree.Scan(im.Tree, testtree.ScanOptions{})
+	steps(t, err)
+	got, err := testtree.Scan(testimage.MountErofs(t, f.Name(), nil), testtree.ScanOptions{})
+	steps(t, err)
+	testimage.Compare(t, want, got, testtree.DiffOptions{SkipRoot: true})
 }
 
 func TestExportedDiskMountsAndComparesIdentical(t *testing.T) {
 	testenv.Need(t, testenv.Root, testenv.Erofs)
+	tree := testtree.Make(t, quickTree(21))
 	for _, name := range []string{"v6 none", "v6 zstd inline", "v6 zstd small chunks", "v6 encrypted batch"} {
 		t.Run(name, func(t *testing.T) {
 			o := imageKinds[name]
-			o.Tree = testtree.Small(21)
-			im := testimage.Make(t, o)
-			f, _ := exportDisk(t, made(t, im), build.ExportOptions{})
-			want, err := testtree.Scan(im.Tree, testtree.ScanOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := testtree.Scan(testimage.MountErofs(t, f.Name(), nil), testtree.ScanOptions{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			testimage.Compare(t, want, got, testtree.DiffOptions{SkipRoot: true})
+			o.Source = tree
+			checkExported(t, o)
 		})
 	}
 }
 
 func TestExportedDiskPassesFsckErofs(t *testing.T) {
 	testenv.Need(t, testenv.Root, testenv.FsckErofs)
-	im := testimage.Make(t, testimage.Options{Compressor: rafs.CompressorZstd, Tree: testtree.Small(22)})
+	im := testimage.Make(t, testimage.Options{Compressor: rafs.CompressorZstd, Tree: quickTree(22)})
 	f, _ := exportDisk(t, made(t, im), build.ExportOptions{})
 	// fsck.erofs 1.5 wants one --device per blob; the blob is a range of the disk.
 	open := made(t, im)
 	img, err := rafs.Open(open.Data, rafs.Options{Name: open.Name})
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps(t, err)
 	b := img.Blobs()[0]
 	device := filepath.Join(t.TempDir(), "device")
 	data := make([]byte, uint64(b.Blocks)*4096)
@@ -79,7 +76,7 @@ func TestExportedDiskPassesFsckErofs(t *testing.T) {
 
 func TestExportRefusesWhatHasNoBlockForm(t *testing.T) {
 	testenv.Need(t, testenv.Root)
-	im := testimage.Make(t, testimage.Options{Version: rafs.V5, Tree: testtree.Small(23)})
+	im := testimage.Make(t, testimage.Options{Version: rafs.V5, Source: smallSource(t)})
 	_, err := build.ExportBlock(t.Context(), made(t, im), nil, build.ExportOptions{})
 	if want := "unsupported image: only v6 images can be block devices, this one is v5"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
@@ -112,12 +109,16 @@ func plainVerity(data []byte, size int) (tree []byte, root [32]byte) {
 
 func TestVerityTreeIsTheOneOfItsDefinition(t *testing.T) {
 	testenv.Need(t, testenv.Root)
-	im := testimage.Make(t, testimage.Options{Tree: testtree.Small(24)})
+	dir := t.TempDir()
+	large := make([]byte, 1<<20) // more hash blocks than one level holds
+	for i := range large {
+		large[i] = byte(i >> 12)
+	}
+	steps(t, os.WriteFile(filepath.Join(dir, "large"), large, 0o644))
+	im := testimage.Make(t, testimage.Options{Source: dir})
 	f, r := exportDisk(t, made(t, im), build.ExportOptions{Verity: true, Threads: 3})
 	whole, err := os.ReadFile(f.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps(t, err)
 	tree, root := plainVerity(whole[:r.DataBlocks*uint64(r.DataBlockSize)], int(r.DataBlockSize))
 	if root != r.RootHash {
 		t.Errorf("root hash %x, want %x", r.RootHash, root)

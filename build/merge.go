@@ -52,9 +52,7 @@ func Merge(ctx context.Context, layers []Layer, sink Sink, o MergeOptions) (*Res
 
 // finishImage encodes an image, checks and stores it, apart from any blob.
 func finishImage(ctx context.Context, m *image, sink *Sink, start time.Time) (*Result, error) {
-	for i := range m.blobs {
-		detach(&m.blobs[i])
-	}
+	detachAll(m.blobs)
 	data, err := m.encode()
 	if err != nil {
 		return nil, err
@@ -71,6 +69,13 @@ func finishImage(ctx context.Context, m *image, sink *Sink, start time.Time) (*R
 	}
 	r.Stages = append(r.Stages, Stage{"total_build", time.Since(start)})
 	return r, nil
+}
+
+// detachAll makes blob entries of one bootstrap good for another.
+func detachAll(blobs []rafs.Blob) {
+	for i := range blobs {
+		detach(&blobs[i])
+	}
 }
 
 // detach makes the entry of a blob with an inlined bootstrap good for a bootstrap

@@ -112,9 +112,7 @@ func scanOverlay(t *testing.T, layers []string) []testtree.Entry {
 	}
 	defer unix.Unmount(dir, 0)
 	entries, err := testtree.Scan(dir, testtree.ScanOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps(t, err)
 	return entries
 }
 
@@ -135,9 +133,7 @@ func buildLayer(t *testing.T, dir, blobs string, o build.Options) build.Layer {
 	o.Whiteout, o.InlineMeta = build.WhiteoutNone, true
 	path := filepath.Join(t.TempDir(), "layer")
 	r, err := build.Build(t.Context(), build.Dir(dir), build.Sink{Blob: path}, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps(t, err)
 	to := filepath.Join(blobs, r.BlobID)
 	if err := os.Rename(path, to); err != nil {
 		t.Fatal(err)
@@ -156,16 +152,12 @@ func TestMergedLayersAreTheTreeOfOverlayfs(t *testing.T) {
 			}
 			out := filepath.Join(t.TempDir(), "merged")
 			r, err := build.Merge(t.Context(), layers, build.Sink{Bootstrap: out}, build.MergeOptions{Whiteout: build.WhiteoutOverlayfs})
-			if err != nil {
-				t.Fatal(err)
-			}
+			steps(t, err)
 			if len(r.Blobs) != 3 {
 				t.Errorf("blobs %q, want one per layer", r.Blobs)
 			}
 			got, err := testimage.Scan(out, blobs)
-			if err != nil {
-				t.Fatal(err)
-			}
+			steps(t, err)
 			testimage.Compare(t, unlinked(scanOverlay(t, dirs)), unlinked(got), testtree.DiffOptions{SkipRoot: true})
 		})
 	}
@@ -182,12 +174,32 @@ func TestMergeDropsBlobsNothingRefersTo(t *testing.T) {
 	}
 	layers := []build.Layer{buildLayer(t, lower, blobs, build.Options{}), buildLayer(t, upper, blobs, build.Options{})}
 	r, err := build.Merge(t.Context(), layers, build.Sink{Bootstrap: filepath.Join(t.TempDir(), "m")}, build.MergeOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps(t, err)
 	if want := []string{layers[1].Name}; !slices.Equal(r.Blobs, want) {
 		t.Errorf("blobs %q, want %q", r.Blobs, want)
 	}
+}
+
+func TestMergePutsBlobsOfTheDictionaryFirst(t *testing.T) {
+	testenv.Need(t, testenv.Root)
+	blobs := t.TempDir()
+	shared := file("zz", strings.Repeat("from the dictionary", 1000))
+	first, second := t.TempDir(), t.TempDir()
+	steps(t, shared(first), file("aa", "own")(second), shared(second))
+	dict := buildLayer(t, first, blobs, build.Options{})
+	layer := buildLayer(t, second, blobs, build.Options{ChunkDict: &dict.Image})
+	out := filepath.Join(t.TempDir(), "m")
+	r, err := build.Merge(t.Context(), []build.Layer{layer}, build.Sink{Bootstrap: out}, build.MergeOptions{ChunkDict: &dict.Image})
+	steps(t, err)
+	if want := []string{dict.Name, layer.Name}; !slices.Equal(r.Blobs, want) {
+		t.Errorf("blobs %q, want the dictionary's first: %q", r.Blobs, want)
+	}
+	if _, err := build.Merge(t.Context(), []build.Layer{layer}, build.Sink{Bootstrap: out}, build.MergeOptions{}); !errors.Is(err, build.ErrSource) {
+		t.Errorf("two blobs of its own in one layer: %v", err)
+	}
+	want, err := testtree.Scan(second, testtree.ScanOptions{})
+	steps(t, err)
+	testimage.Compare(t, want, scan(t, out, blobs), testtree.DiffOptions{SkipRoot: true})
 }
 
 func TestMergeTakesIDsAndSizesFromTheRegistry(t *testing.T) {
@@ -206,9 +218,7 @@ func TestMergeTakesIDsAndSizesFromTheRegistry(t *testing.T) {
 	}
 	im := openImage(t, out, blobs)
 	img, err := rafs.Open(im.Data, rafs.Options{Name: im.Name})
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps(t, err)
 	b := img.Blobs()[0]
 	if b.ID != id || b.CompressedSize != 123456 || b.TOCDigest.String() != toc || b.TOCSize != 1024 || b.Features.Has(rafs.BlobInlinedFSMeta) {
 		t.Errorf("blob %+v", b)

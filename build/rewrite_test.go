@@ -44,9 +44,7 @@ func layered(t *testing.T, layers int, o build.Options) (bootstrap, blobs string
 func scan(t *testing.T, bootstrap, blobs string) []testtree.Entry {
 	t.Helper()
 	entries, err := testimage.Scan(bootstrap, blobs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps(t, err)
 	return entries
 }
 
@@ -63,9 +61,7 @@ func TestCompactMergesSmallBlobsAndKeepsTheTree(t *testing.T) {
 		into := t.TempDir()
 		r, err := build.Compact(t.Context(), openImage(t, bootstrap, blobs), build.Sink{Bootstrap: out, BlobDir: into},
 			build.CompactOptions{CompactBlobSize: 10 << 20, MaxCompactSize: 100 << 20})
-		if err != nil {
-			t.Fatal(err)
-		}
+		steps(t, err)
 		if len(r.Blobs) != 1 {
 			t.Errorf("blobs %q, want one", r.Blobs)
 		}
@@ -84,13 +80,9 @@ func TestCompactRebuildsBlobsWithFewUsedChunks(t *testing.T) {
 	}{{1, false}, {90, true}} {
 		out := filepath.Join(t.TempDir(), "compact")
 		r, err := build.Compact(t.Context(), im, build.Sink{Bootstrap: out, BlobDir: blobs}, build.CompactOptions{MinUsedRatio: tt.ratio})
-		if err != nil {
-			t.Fatal(err)
-		}
+		steps(t, err)
 		img, err := rafs.Open(im.Data, rafs.Options{Name: im.Name})
-		if err != nil {
-			t.Fatal(err)
-		}
+		steps(t, err)
 		if kept := slices.Contains(r.Blobs, img.Blobs()[0].ID); kept == tt.rebuilt {
 			t.Errorf("ratio %d: the blob with the replaced file kept: %v", tt.ratio, kept)
 		}
@@ -106,9 +98,7 @@ func TestOptimizeCopiesListedFilesIntoOneBlob(t *testing.T) {
 		out := filepath.Join(t.TempDir(), "optimized")
 		files := []build.PrefetchFile{{Path: "/own0"}, {Path: "/replaced", Ranges: [][2]uint64{{10, 1}}}}
 		r, err := build.Optimize(t.Context(), openImage(t, bootstrap, blobs), files, build.Sink{Bootstrap: out, BlobDir: blobs})
-		if err != nil {
-			t.Fatal(err)
-		}
+		steps(t, err)
 		last := r.Blobs[len(r.Blobs)-1]
 		if len(r.Blobs) != 3 || r.BlobID != last {
 			t.Fatalf("blobs %q, new %q: want the new one last of 3", r.Blobs, r.BlobID)
@@ -116,9 +106,7 @@ func TestOptimizeCopiesListedFilesIntoOneBlob(t *testing.T) {
 		testimage.Compare(t, before, scan(t, out, blobs), testtree.DiffOptions{})
 		im := openImage(t, out, blobs)
 		img, err := rafs.Open(im.Data, rafs.Options{Name: im.Name})
-		if err != nil {
-			t.Fatal(err)
-		}
+		steps(t, err)
 		if b := img.Blobs()[2]; o.Version != rafs.V5 && (b.ChunkCount != 2 || !b.Features.Has(rafs.BlobSeparatedPrefetch)) {
 			t.Errorf("prefetch blob has %d chunks and features %v", b.ChunkCount, b.Features)
 		}
@@ -129,14 +117,10 @@ func TestCompactRefusesDamagedChunks(t *testing.T) {
 	testenv.Need(t, testenv.Root)
 	bootstrap, blobs := layered(t, 2, build.Options{})
 	list, err := os.ReadDir(blobs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps(t, err)
 	for _, e := range list {
 		f, err := os.OpenFile(filepath.Join(blobs, e.Name()), os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		steps(t, err)
 		if _, err := f.WriteAt([]byte("damage"), 100); err != nil {
 			t.Fatal(err)
 		}
@@ -168,9 +152,7 @@ func TestChunkDictHoldsWhatImagesShareAndBuildsUseIt(t *testing.T) {
 	}
 	dict := filepath.Join(t.TempDir(), "dict")
 	r, err := build.ChunkDict(t.Context(), images, build.Sink{Bootstrap: dict}, build.ChunkDictOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps(t, err)
 	if want := []string{images[0].Name}; !slices.Equal(r.Blobs, want) {
 		t.Errorf("blobs %q, want %q", r.Blobs, want)
 	}
@@ -183,16 +165,12 @@ func TestChunkDictHoldsWhatImagesShareAndBuildsUseIt(t *testing.T) {
 	in := openImage(t, dict, blobs)
 	out := filepath.Join(t.TempDir(), "image")
 	res, err := build.Build(t.Context(), build.Dir(dir), build.Sink{Bootstrap: out, BlobDir: blobs}, build.Options{ChunkDict: &in})
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps(t, err)
 	if len(res.Blobs) != 2 || !slices.Contains(res.Blobs, images[0].Name) || res.DedupCount != 1 {
 		t.Errorf("blobs %q, %d chunks shared: want the dictionary's blob and one chunk", res.Blobs, res.DedupCount)
 	}
 	want, err := testtree.Scan(dir, testtree.ScanOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps(t, err)
 	testimage.Compare(t, want, scan(t, out, blobs), testtree.DiffOptions{SkipRoot: true})
 }
 
@@ -211,9 +189,7 @@ func TestStatCountsSharedChunksOnce(t *testing.T) {
 		images = append(images, buildLayer(t, dir, blobs, build.Options{}).Image)
 	}
 	r, err := build.Stat(t.Context(), images[:1], &images[1], build.StatOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	steps(t, err)
 	got := r.Target
 	got.ChunkSizes, got.FileSizes = [9]uint64{}, [45]uint64{}
 	want := build.ImageStat{Dirs: 2, Files: 3, Symlinks: 1, Chunks: 3, FileSize: 47000, CompSize: 47000, UncompSize: 47000, PaddingSize: 2*3576 + 3192,
