@@ -28,7 +28,8 @@ type builder struct {
 	parent *image
 	root   *node
 
-	maxHoles uint64 // chunks of holes that a tar may have
+	archive  archive // if the data stays in one
+	maxHoles uint64  // chunks of holes that a tar may have
 	res      Result
 }
 
@@ -144,8 +145,30 @@ func (b *builder) addBlob(e rafs.Blob) (int, error) {
 // ownBlob puts the new blob into the table.
 func (b *builder) ownBlob() (int, error) {
 	return b.addBlob(rafs.Blob{
-		ChunkSize: b.o.ChunkSize, Compressor: b.o.Compressor, Digester: b.o.Digester, Features: b.o.features(),
+		ChunkSize: b.o.ChunkSize, Compressor: b.o.Compressor, Digester: b.o.Digester, Features: b.features(),
 	})
+}
+
+// features are those of the new blob.
+func (b *builder) features() rafs.BlobFeatures {
+	f := b.o.features()
+	switch {
+	case b.src.typ == TypeTarfs:
+		f = f&^rafs.BlobAligned | rafs.BlobTarfs
+	case b.archive.index != nil:
+		f |= rafs.BlobChunkInfoV2 | rafs.BlobSeparate | rafs.BlobZran
+	case b.src.ref():
+		f |= rafs.BlobChunkInfoV2 | rafs.BlobSeparate
+	}
+	return f
+}
+
+// blobID is the id of what this build writes, once everything is written.
+func (b *builder) blobID() string {
+	if b.o.BlobID != "" {
+		return b.o.BlobID
+	}
+	return b.blob.sum()
 }
 
 func (b *builder) openOutputs() error {
@@ -177,7 +200,7 @@ func (b *builder) dump(ctx context.Context) error {
 	switch b.src.typ {
 	case TypeDirectory:
 		return b.dumpDir(ctx)
-	case TypeTar, TypeEStargz:
+	case TypeTar, TypeEStargz, TypeTarRef, TypeEStargzRef, TypeTarfs:
 		return b.dumpTar(ctx)
 	default:
 		return fmt.Errorf("%w: source type %d is not supported", ErrOptions, b.src.typ)
@@ -251,7 +274,8 @@ func (b *builder) pipeline() *pipeline {
 func (b *builder) settle(p *pipeline) {
 	p.settle()
 	b.blob.size += b.own.off - b.o.BlobOffset
-	b.res.DataSize, b.res.DedupSize, b.res.DedupCount = p.dataSize, p.dedupSize, p.dedupCount
+	b.res.DataSize += p.dataSize
+	b.res.DedupSize, b.res.DedupCount = p.dedupSize, p.dedupCount
 }
 
 // setPrefetchRange makes the blob's first bytes, up to the end of the files, its
@@ -278,7 +302,7 @@ func (b *builder) finish(ctx context.Context) error {
 		return err
 	}
 	m := &image{
-		version: b.o.Version, flags: b.o.flags(), chunkSize: b.o.ChunkSize, root: b.root, chunks: b.set.list,
+		version: b.o.Version, flags: b.o.flags() | b.tarfsFlag(), chunkSize: b.o.ChunkSize, root: b.root, chunks: b.set.list,
 		digester: b.o.Digester, prefetch: prefetchNodes(b.root, b.o.Prefetch),
 	}
 	s := &sections{b: b, m: m}
@@ -293,8 +317,18 @@ func (b *builder) finish(ctx context.Context) error {
 	return b.commit(s)
 }
 
+func (b *builder) tarfsFlag() rafs.SuperFlags {
+	if b.src.typ == TypeTarfs {
+		return rafs.FlagTarfs
+	}
+	return 0
+}
+
 // checkPlace refuses data without a place to put it.
 func (b *builder) checkPlace() error {
+	if b.src.typ == TypeTarfs {
+		return nil // the tar is the blob, whether it is stored again or not
+	}
 	hasBlob := b.own.table >= 0 || b.o.InlineMeta
 	if hasBlob && b.blob.out == nil && b.sink.BlobWriter == nil && b.sink.CacheDir == "" {
 		return fmt.Errorf("%w: no place for the data blob", ErrOptions)
@@ -317,10 +351,7 @@ func checkResult(ctx context.Context, data []byte) error {
 // commit gives the outputs their names. The bootstrap comes last: who sees it
 // finds the blob.
 func (b *builder) commit(s *sections) error {
-	id := b.o.BlobID
-	if id == "" {
-		id = b.blob.sum()
-	}
+	id := b.blobID()
 	wrote := b.own.table >= 0 || b.o.InlineMeta
 	if b.cache != nil {
 		if b.own.table < 0 {
@@ -352,7 +383,7 @@ func (b *builder) commit(s *sections) error {
 	b.res.Version, b.res.Compressor, b.res.Inodes = b.o.Version, b.o.Compressor, uint64(s.m.num.names)
 	for i := range b.blobs {
 		name := b.blobs[i].ID
-		if i == b.own.table {
+		if i == b.own.table && !b.src.ref() {
 			name = id
 		}
 		if !slices.Contains(b.res.Blobs, name) {

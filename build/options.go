@@ -19,14 +19,16 @@ func (o *Options) normalize(src *Source, sink *Sink) error {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	checks := []struct {
-		bad bool
-		msg string
-	}{
+	if src.foreign() {
+		if err := o.normalizeForeign(src, sink); err != nil {
+			return err
+		}
+	}
+	checks := []objection{
 		{o.Version != rafs.V5 && o.Version != rafs.V6, fmt.Sprintf("version %d", o.Version)},
 		{!rafs.ValidChunkSize(o.ChunkSize), fmt.Sprintf("chunk size %#x is not a power of two from %#x to %#x", o.ChunkSize, rafs.MinChunkSize, rafs.MaxChunkSize)},
 		{!o.Digester.Valid(), fmt.Sprintf("digester %d", o.Digester)},
-		{!o.Compressor.Valid() || o.Compressor == rafs.CompressorGzip, fmt.Sprintf("compressor %v cannot be chosen for new data", o.Compressor)},
+		{!o.Compressor.Valid() || o.Compressor == rafs.CompressorGzip && !src.foreign(), fmt.Sprintf("compressor %v cannot be chosen for new data", o.Compressor)},
 		{!validBatchSize(o.BatchSize, o.ChunkSize), fmt.Sprintf("batch size %#x is not a power of two from 0x1000 to the chunk size %#x", o.BatchSize, o.ChunkSize)},
 		{o.BatchSize != 0 && o.Version == rafs.V5, "batches need version 6"},
 		{o.BlobTOC && o.Version == rafs.V5, "blob-toc needs version 6"},
@@ -41,12 +43,46 @@ func (o *Options) normalize(src *Source, sink *Sink) error {
 		{src.typ != TypeDirectory && src.r == nil, "no stream to read from"},
 		{src.typ == TypeDirectory && src.path == "", "no directory to read from"},
 	}
-	for _, c := range checks {
+	return refuse(checks)
+}
+
+// An objection is a condition that options must not meet.
+type objection struct {
+	bad bool
+	msg string
+}
+
+func refuse(list []objection) error {
+	for _, c := range list {
 		if c.bad {
 			return fmt.Errorf("%w: %s", ErrOptions, c.msg)
 		}
 	}
 	return nil
+}
+
+// foreign reports whether the data stays in a format that is not ours.
+func (s *Source) foreign() bool { return s.ref() || s.typ == TypeTarfs }
+
+// ref reports whether the data stays in the source.
+func (s *Source) ref() bool { return s.typ == TypeTarRef || s.typ == TypeEStargzRef }
+
+// normalizeForeign sets what such a type fixes: the algorithms.
+func (o *Options) normalizeForeign(src *Source, sink *Sink) error {
+	o.Digester, o.Compressor = rafs.DigesterSHA256, rafs.CompressorGzip
+	tarfs := src.typ == TypeTarfs
+	if tarfs {
+		o.Compressor = rafs.CompressorNone
+	}
+	return refuse([]objection{
+		{o.Version == rafs.V5, "data that stays as it is needs version 6"},
+		{o.BatchSize != 0 || o.Encrypt || sink.CacheDir != "", "data that stays as it is cannot be put in batches, encrypted or cached"},
+		{o.Parent != nil || o.ChunkDict != nil, "data that stays as it is cannot be built on a parent or a chunk dictionary"},
+		{o.Prefetch.Policy == PrefetchBlob, "data that stays as it is cannot be ordered for prefetch"},
+		{!tarfs && o.BlobID != "", "the id of data that stays in its archive is the archive's digest"},
+		{tarfs && (o.InlineMeta || o.BlobTOC), "a tarfs blob is the tar and nothing else"},
+		{o.BlobOffset != 0, "data that stays as it is has no blob offset"},
+	})
 }
 
 func validBatchSize(n, chunkSize uint32) bool {
@@ -67,7 +103,8 @@ func (o *Options) flags() rafs.SuperFlags {
 	return f
 }
 
-// features are the features of the blob that the options decide.
+// features are the features of the blob that the options decide; those of a
+// foreign source come on top.
 func (o *Options) features() rafs.BlobFeatures {
 	f := rafs.BlobCapTarTOC
 	if o.Version == rafs.V6 {

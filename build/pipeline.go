@@ -15,6 +15,11 @@ import (
 // the handing over cheap, small enough to keep every worker busy.
 const pipelineBytes = 1 << 20
 
+// minEncryptedBatch is the least size of a batch in an encrypted blob. Readers
+// tell by unequal sizes that a batch is compressed, but a cipher makes units of
+// fewer than 16 bytes longer (rafs.md 4.6, 4.9).
+const minEncryptedBatch = 32
+
 // pieces of one job at most, so that a job of empty or tiny files stays short.
 const pipelinePieces = 512
 
@@ -23,7 +28,8 @@ type piece struct {
 	in     *inode
 	off    uint64 // in the file
 	data   []byte
-	hole   bool // all zeros; data is the shared zero buffer
+	hole   bool   // all zeros; data is the shared zero buffer
+	at     *place // where the bytes are stored already, nil if they are to be
 	digest rafs.Digest
 	crc    uint32
 }
@@ -351,6 +357,10 @@ func (p *pipeline) addChunk(j *job, c *piece) (uint32, error) {
 		j.cached = append(j.cached, cacheWrite{off, c.data})
 	}
 	p.out.chunks = append(p.out.chunks, id)
+	if c.at != nil {
+		c.at.apply(&p.set.list[id].Chunk)
+		return id, nil
+	}
 	if s := p.o.BatchSize; s != 0 && c.in.size == uint64(size) && size < s/2 {
 		if len(p.batch) > 0 && uint32(len(p.batch))+size >= s {
 			p.flushBatch(j)
@@ -373,6 +383,9 @@ func (p *pipeline) flushBatch(j *job) {
 		return
 	}
 	data := append([]byte(nil), p.batch...)
+	if p.xts != nil && len(data) < minEncryptedBatch {
+		data = append(data, make([]byte, minEncryptedBatch-len(data))...)
+	}
 	first := len(j.members)
 	j.members = append(j.members, p.batchMembers...)
 	j.units = append(j.units, unit{data: data, batch: len(p.out.batches), first: first, last: len(j.members)})

@@ -2,6 +2,7 @@ package build
 
 import (
 	"crypto/sha256"
+	"fmt"
 
 	"vrafs/internal/codec"
 	"vrafs/rafs"
@@ -31,7 +32,11 @@ func (s *sections) write() error {
 		}
 	}
 	if b.o.InlineMeta {
-		if err := s.encode(rafs.PlaceholderBlobID); err != nil {
+		id := rafs.PlaceholderBlobID
+		if b.src.ref() {
+			id = b.archive.id()
+		}
+		if err := s.encode(id); err != nil {
 			return err
 		}
 		if err := s.inline(); err != nil {
@@ -42,12 +47,14 @@ func (s *sections) write() error {
 	if err := s.toc(); err != nil {
 		return err
 	}
-	id := b.o.BlobID
-	if id == "" {
-		id = b.blob.sum()
-	}
+	id := b.blobID()
 	if b.own.table >= 0 {
-		b.blobs[b.own.table].CompressedSize = b.blob.size
+		e := &b.blobs[b.own.table]
+		if b.src.ref() {
+			id, e.MetaDigest, e.MetaFileSize = b.archive.id(), b.blob.digest(), b.blob.size
+		} else {
+			e.CompressedSize = b.blob.size
+		}
 	}
 	return s.encode(id)
 }
@@ -64,13 +71,17 @@ func (s *sections) data() error {
 	if b.o.Encrypt {
 		e.Cipher, e.Key, e.IV = rafs.CipherAES128XTS, b.o.Key, b.o.IV
 	}
-	if b.o.tarHeaders() {
+	if b.o.tarHeaders() && !b.src.ref() {
 		size := b.blob.size
 		if err := b.blob.section(rafs.SectionBlob, nil, size, true); err != nil {
 			return err
 		}
 		b.blob.toc = append(b.blob.toc, tocEntry{name: rafs.SectionBlob, flags: rafs.TOCFlagNone,
 			digest: b.blob.digest(), stored: size, plain: size})
+	}
+	if b.src.typ == TypeTarfs {
+		e.CompressedSize, e.UncompressedSize = b.archive.size, b.archive.size
+		return nil
 	}
 	if b.o.Version == rafs.V6 {
 		if err := s.meta(e); err != nil {
@@ -83,21 +94,32 @@ func (s *sections) data() error {
 		}
 	}
 	e.CompressedSize = b.blob.size
+	if b.src.ref() {
+		e.CompressedSize = b.archive.size
+	}
 	return nil
 }
 
 // meta writes the chunk info array and its header (rafs.md 4.3, 4.4).
 func (s *sections) meta(e *rafs.Blob) error {
 	b := s.b
-	s.array = b.chunkInfos(e.Features)
-	stored, compressor, err := s.compress(s.array, b.o.Compressor)
+	contexts, tables := b.contexts()
+	s.array = append(b.chunkInfos(e.Features), tables...)
+	if len(s.array) > rafs.BlobMetaMaxV2 {
+		return fmt.Errorf("%w: chunk info array of %d bytes, limit %d", ErrSource, len(s.array), rafs.BlobMetaMaxV2)
+	}
+	compressor := b.o.Compressor
+	if b.src.ref() {
+		compressor = rafs.CompressorZstd
+	}
+	stored, compressor, err := s.compress(s.array, compressor)
 	if err != nil {
 		return err
 	}
 	e.MetaOff = b.o.BlobOffset + b.blob.size
 	e.MetaUncompressedSize, e.MetaCompressor = uint64(len(s.array)), compressor
 	e.MetaCompressedSize = uint64(len(stored))
-	s.header = encodeMetaHeader(e, len(b.own.batches), 0)
+	s.header = encodeMetaHeader(e, contexts, len(tables))
 	header := s.header
 	if b.xts != nil {
 		stored = b.xts.Encrypt(append([]byte(nil), stored...))
@@ -196,7 +218,7 @@ func (s *sections) toc() error {
 	return b.blob.write(all)
 }
 
-// chunkInfos is the uncompressed chunk info array with the tables behind it.
+// chunkInfos is the uncompressed chunk info array without the tables behind it.
 func (b *builder) chunkInfos(f rafs.BlobFeatures) []byte {
 	v2 := f.Has(rafs.BlobChunkInfoV2)
 	var p []byte
@@ -210,18 +232,28 @@ func (b *builder) chunkInfos(f rafs.BlobFeatures) []byte {
 			p = le.AppendUint64(le.AppendUint64(p, u), z)
 		}
 	}
+	return p
+}
+
+// contexts is what follows the chunk infos: batch contexts, or zran contexts with
+// their dictionaries. It gives their number and bytes.
+func (b *builder) contexts() (n int, tables []byte) {
+	if x := b.archive.index; x != nil {
+		table, dicts := x.encode()
+		return len(x.slices), append(table, dicts...)
+	}
 	for _, c := range b.own.batches {
 		var e [rafs.BatchContextSize]byte
 		le.PutUint32(e[rafs.BatchCompressedAt:], c.compressed)
 		le.PutUint32(e[rafs.BatchUncompressedAt:], c.uncompressed)
-		p = append(p, e[:]...)
+		tables = append(tables, e[:]...)
 	}
-	return p
+	return len(b.own.batches), tables
 }
 
-// encodeMetaHeader is the header of a chunk info array. contexts is the number
-// of batch or zran contexts, dicts the bytes of zran dictionaries.
-func encodeMetaHeader(e *rafs.Blob, contexts int, dicts uint64) []byte {
+// encodeMetaHeader is the header of a chunk info array with so many contexts in
+// tables of the given size.
+func encodeMetaHeader(e *rafs.Blob, contexts, tables int) []byte {
 	h := make([]byte, rafs.BlobMetaHeaderSize)
 	le.PutUint32(h[rafs.BlobMetaMagicAt:], rafs.BlobMetaMagic)
 	le.PutUint32(h[rafs.BlobMetaFeaturesAt:], uint32(e.Features))
@@ -232,7 +264,7 @@ func encodeMetaHeader(e *rafs.Blob, contexts int, dicts uint64) []byte {
 	le.PutUint64(h[rafs.BlobMetaUncompressedAt:], e.MetaUncompressedSize)
 	if contexts > 0 {
 		le.PutUint64(h[rafs.BlobMetaContextsAt:], e.ChunkInfoSize()*uint64(e.ChunkCount))
-		le.PutUint64(h[rafs.BlobMetaContextsSizeAt:], rafs.BatchContextSize*uint64(contexts)+dicts)
+		le.PutUint64(h[rafs.BlobMetaContextsSizeAt:], uint64(tables))
 		le.PutUint32(h[rafs.BlobMetaContextsCountAt:], uint32(contexts))
 	}
 	le.PutUint32(h[rafs.BlobMetaMagic2At:], rafs.BlobMetaMagic)

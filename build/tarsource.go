@@ -57,25 +57,22 @@ func decompressed(r io.Reader) (plain io.Reader, closeReader func(), err error) 
 // A tarSource turns a tar into a tree and hands its data to a pipeline, strictly
 // in order.
 type tarSource struct {
-	t       *tarReader
-	p       *pipeline
-	tree    *tarTree
-	estargz bool
-	job     *job
-	holes   uint64 // chunks of holes that may still come
+	t     *tarReader
+	p     *pipeline
+	b     *builder
+	tree  *tarTree
+	job   *job
+	holes uint64 // chunks of holes that may still come
 }
 
 func (b *builder) dumpTar(ctx context.Context) error {
 	began := time.Now()
-	r, closeReader, err := decompressed(b.src.r)
+	r, closeReader, err := b.openTar()
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrSource, b.src.path, err)
 	}
 	defer closeReader()
-	s := &tarSource{
-		t: newTarReader(r), p: b.pipeline(), tree: newTarTree(b.o.Version == rafs.V6),
-		estargz: b.src.typ == TypeEStargz, holes: b.maxHoles,
-	}
+	s := &tarSource{t: newTarReader(r), p: b.pipeline(), b: b, tree: newTarTree(b.o.Version == rafs.V6), holes: b.maxHoles}
 	s.p.start(ctx, b.o.Workers)
 	if err := s.p.finish(s.read()); err != nil {
 		if errors.Is(err, ErrSource) {
@@ -90,6 +87,15 @@ func (b *builder) dumpTar(ctx context.Context) error {
 	return nil
 }
 
+// openTar gives the plain tar of the source.
+func (b *builder) openTar() (r io.Reader, closeReader func(), err error) {
+	if b.src.foreign() {
+		r, err := b.archive.open(b.src, b.blob)
+		return r, func() {}, err
+	}
+	return decompressed(b.src.r)
+}
+
 // read takes every entry and passes on the last job.
 func (s *tarSource) read() error {
 	for {
@@ -100,7 +106,7 @@ func (s *tarSource) read() error {
 		if err != nil {
 			return err
 		}
-		if s.estargz && estargzEntry(e.name) {
+		if s.b.src.estargz() && estargzEntry(e.name) {
 			continue
 		}
 		in, err := s.tree.add(e)
@@ -110,7 +116,15 @@ func (s *tarSource) read() error {
 		if in == nil || e.typ != tarReg || e.size == 0 {
 			continue
 		}
-		if err := s.data(e, in); err != nil {
+		if chunkCount(e.size, s.p.o.ChunkSize) > maxFileChunks {
+			return s.t.errAt(e.off, "%q has more than %d chunks", e.name, maxFileChunks)
+		}
+		if s.b.src.typ == TypeTarfs {
+			err = s.refer(e, in)
+		} else {
+			err = s.data(e, in)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -119,6 +133,9 @@ func (s *tarSource) read() error {
 	}
 	return nil
 }
+
+// estargz reports whether the source has entries that belong to eStargz.
+func (s *Source) estargz() bool { return s.typ == TypeEStargz || s.typ == TypeEStargzRef }
 
 // estargzEntry reports whether name is one of the entries that eStargz adds.
 func estargzEntry(name string) bool {
@@ -131,13 +148,12 @@ func estargzEntry(name string) bool {
 
 // data cuts the content of e into chunks.
 func (s *tarSource) data(e *tarEntry, in *inode) error {
-	if chunkCount(e.size, s.p.o.ChunkSize) > maxFileChunks {
-		return s.t.errAt(e.off, "%q has more than %d chunks", e.name, maxFileChunks)
-	}
 	cs := uint64(s.p.o.ChunkSize)
 	ranges := e.sparse
 	if !e.isSparse {
 		ranges = []extent{{0, e.size}}
+	} else if s.b.src.foreign() {
+		return s.t.errAt(e.off, "%q is sparse, which cannot be referred to", e.name)
 	}
 	for off := uint64(0); off < e.size; off += cs {
 		size := min(cs, e.size-off)
@@ -157,7 +173,13 @@ func (s *tarSource) data(e *tarEntry, in *inode) error {
 		} else {
 			c.data = s.job.buf[s.job.used:][:size]
 			s.job.used += int(size)
-			if err := s.fill(c.data, off, ranges); err != nil {
+			var err error
+			if s.b.src.ref() {
+				c.at, err = s.b.archive.locate(e.dataOff+off, size, func() error { return s.fill(c.data, off, ranges) })
+			} else {
+				err = s.fill(c.data, off, ranges)
+			}
+			if err != nil {
 				return s.t.errAt(e.off, "%q: %v", e.name, err)
 			}
 		}

@@ -18,6 +18,9 @@ type reader struct {
 	dec   codec.Decoder
 	last  rafs.Chunk // whose bytes are in buf
 	buf   []byte
+
+	unitOf rafs.Chunk // a chunk of the batch or slice in unit
+	unit   []byte
 }
 
 type blob struct {
@@ -131,7 +134,8 @@ func complete(b *blob, c rafs.Chunk) (rafs.Chunk, error) {
 	if err != nil {
 		return c, err
 	}
-	if m.Off != c.Off || m.Size != c.Size || m.CompressedOff != rec.CompressedOff {
+	zran := m.Flags&rafs.ChunkZran != 0 // then the place is that of the slice
+	if m.Off != c.Off || m.Size != c.Size || !zran && m.CompressedOff != rec.CompressedOff {
 		return c, fmt.Errorf("chunk %d of blob %s: blob meta and chunk table disagree", c.Index, b.ID)
 	}
 	m.Digest, m.HasDigest = rec.Digest, rec.HasDigest
@@ -148,11 +152,23 @@ func (r *reader) decode(b *blob, c rafs.Chunk) ([]byte, error) {
 		_, err := b.f.ReadAt(p, int64(c.Off))
 		return p, err
 	}
-	stored, unit := make([]byte, c.CompressedSize), make([]byte, c.Size)
-	if c.Flags&rafs.ChunkZran != 0 {
-		return nil, errors.ErrUnsupported // see zran
+	unit, err := r.readUnit(b, c)
+	if err != nil {
+		return nil, err
 	}
-	if c.Flags&rafs.ChunkBatch != 0 {
+	p := unit[c.UnitOff:][:c.Size]
+	return p, verify(b, c, p)
+}
+
+// readUnit gives what is stored as one: a chunk, or the batch or slice it is in,
+// which is kept for the chunks that follow.
+func (r *reader) readUnit(b *blob, c rafs.Chunk) ([]byte, error) {
+	shared := c.Flags&(rafs.ChunkBatch|rafs.ChunkZran) != 0
+	if shared && r.unit != nil && r.unitOf.Blob == c.Blob && r.unitOf.Unit == c.Unit {
+		return r.unit, nil
+	}
+	stored, unit := make([]byte, c.CompressedSize), make([]byte, c.Size)
+	if shared {
 		unit = make([]byte, c.UnitSize)
 	}
 	if _, err := b.f.ReadAt(stored, int64(c.CompressedOff)); err != nil {
@@ -164,19 +180,29 @@ func (r *reader) decode(b *blob, c rafs.Chunk) ([]byte, error) {
 			return nil, err
 		}
 	}
-	compressed := c.Flags&rafs.ChunkCompressed != 0
-	if c.Flags&rafs.ChunkBatch != 0 {
-		compressed = len(stored) != len(unit)
-	}
-	compressor := rafs.CompressorNone
-	if compressed {
-		compressor = b.Compressor
-	}
-	if err := r.dec.Decompress(unit, stored, compressor); err != nil {
+	if err := r.unpack(b, c, unit, stored); err != nil {
 		return nil, err
 	}
-	p := unit[c.UnitOff:][:c.Size]
-	return p, verify(b, c, p)
+	if shared {
+		r.unit, r.unitOf = unit, c
+	}
+	return unit, nil
+}
+
+// unpack decompresses a unit.
+func (r *reader) unpack(b *blob, c rafs.Chunk, unit, stored []byte) error {
+	if c.Flags&rafs.ChunkZran != 0 {
+		z, err := b.meta.Zran(c.Unit)
+		if err != nil {
+			return err
+		}
+		return r.dec.Zran(unit, stored, codec.ZranContext{Byte: z.CtxByte, Bits: z.CtxBits, Dict: z.Dict})
+	}
+	compressor := rafs.CompressorNone
+	if c.Flags&rafs.ChunkCompressed != 0 {
+		compressor = b.Compressor
+	}
+	return r.dec.Decompress(unit, stored, compressor)
 }
 
 func verify(b *blob, c rafs.Chunk, p []byte) error {
