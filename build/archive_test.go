@@ -95,7 +95,7 @@ func TestTarfsServesTheTarItself(t *testing.T) {
 	boot := filepath.Join(t.TempDir(), "image.boot")
 	_, err = build.Build(t.Context(), build.Stream(build.TypeTarfs, bytes.NewReader(plain), "layer"), build.Sink{Bootstrap: boot}, build.Options{})
 	steps(t, err)
-	kernel, err := testtree.Scan(mountErofs(t, boot, []string{res.BlobPath}), testtree.ScanOptions{})
+	kernel, err := testtree.Scan(testimage.MountErofs(t, boot, []string{res.BlobPath}), testtree.ScanOptions{})
 	steps(t, err)
 	testimage.Compare(t, scanTarred(t, tree), kernel, testtree.DiffOptions{SkipRoot: true})
 }
