@@ -9,9 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxState bounds what LoadState may be given.
-const maxState = 256 << 20
-
 // pipeChunk is what a blocking pipe that polls writable takes without blocking.
 const pipeChunk = 4096
 
@@ -22,6 +19,7 @@ type transfer struct {
 	cancel int // eventfd
 	ready  int // eventfd: finished
 	load   bool
+	limit  int // bytes to load at most
 	done   chan struct{}
 	state  []byte // to be written, or after done what was read
 	err    error  // after done
@@ -72,7 +70,7 @@ func (s *session) startTransfer(m *message, direction, phase uint32) error {
 		closeFD(cancel)
 		return err
 	}
-	s.transfer = &transfer{fd: m.take(0), cancel: cancel, ready: ready, load: direction == load,
+	s.transfer = &transfer{fd: m.take(0), cancel: cancel, ready: ready, load: direction == load, limit: s.o.MaxState,
 		done: make(chan struct{}), state: state.Bytes()}
 	go s.transfer.run()
 	return nil
@@ -185,8 +183,8 @@ func (t *transfer) readAll() ([]byte, error) {
 			return nil, fmt.Errorf("read: %w", err)
 		case n == 0:
 			return b, nil
-		case len(b)+n > maxState:
-			return nil, fmt.Errorf("state longer than %d bytes", maxState)
+		case len(b)+n > t.limit:
+			return nil, fmt.Errorf("state longer than %d bytes", t.limit)
 		default:
 			b = append(b, buf[:n]...)
 		}

@@ -23,6 +23,8 @@ type Options struct {
 	NoPacked, NoReplyAck, Status bool
 	// MaxQueueSize limits ring sizes; 0: 32768.
 	MaxQueueSize int
+	// MaxState limits what LoadState may be given, in bytes; 0: 256 MiB.
+	MaxState int
 	// StopGrace is how long a stopping ring waits for its requests before they
 	// are aborted; 0: 500 ms.
 	StopGrace time.Duration
@@ -36,6 +38,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxQueueSize == 0 {
 		o.MaxQueueSize = virtqueue.MaxSize
+	}
+	if o.MaxState == 0 {
+		o.MaxState = 256 << 20
 	}
 	if o.StopGrace == 0 {
 		o.StopGrace = 500 * time.Millisecond

@@ -54,6 +54,12 @@ func (g *Guest) StopLog(c *Conn) error {
 	return err
 }
 
+// EndMigration forgets the log of a back-end that the guest has left.
+func (g *Guest) EndMigration() {
+	g.log.close()
+	g.log = nil
+}
+
 // sendLogging tells the back-end whether to log. The answer to GET_FEATURES says
 // that it does what it was told.
 func (g *Guest) sendLogging(c *Conn) error {
