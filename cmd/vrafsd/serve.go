@@ -18,8 +18,11 @@ import (
 	"vrafs/internal/opener"
 )
 
+// endLimit is how long a signalled daemon may take.
+const endLimit = 900 * time.Millisecond
+
 // flushLimit is how long the end of the process waits for its last log lines.
-const flushLimit = 200 * time.Millisecond
+const flushLimit = 50 * time.Millisecond
 
 // serve runs a daemon until it ends or ctx does.
 func (p *program) serve(ctx context.Context, env *cli.Env) error {
@@ -36,11 +39,27 @@ func (p *program) serve(ctx context.Context, env *cli.Env) error {
 	if err := p.complete(); err != nil {
 		return err
 	}
-	d, err := daemon.Start(ctx, p.cfg)
-	if err != nil {
+	done := make(chan error, 1)
+	go func() {
+		d, err := daemon.Start(ctx, p.cfg)
+		if err == nil {
+			err = d.Wait()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
 		return err
+	case <-ctx.Done():
 	}
-	return d.Wait()
+	// Even the start may hang, in a file system that doesn't answer.
+	limit := time.NewTimer(endLimit)
+	defer limit.Stop()
+	select {
+	case <-done:
+	case <-limit.C:
+	}
+	return nil
 }
 
 // logOutput is the log file, or stderr.

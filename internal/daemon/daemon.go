@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"time"
 
 	"vrafs/api"
 	"vrafs/fusesrv/mountfs"
@@ -155,11 +156,12 @@ func (d *Daemon) listen() error {
 	if err != nil {
 		return err
 	}
+	context.AfterFunc(d.ctx, s.unlink)
 	d.wg.Go(func() {
 		if err := api.Serve(d.ctx, s, d); err != nil {
 			d.log.Error("control API", "err", err)
 		}
-		s.remove()
+		s.unlink()
 		d.log.Info("http-server thread exits")
 	})
 	d.log.Info("HTTP API server running at " + d.cfg.APISocket)
@@ -167,15 +169,30 @@ func (d *Daemon) listen() error {
 	return nil
 }
 
+// endLimit is how long the end of a daemon waits for its parts: one may hang in a
+// file system that doesn't answer.
+const endLimit = 800 * time.Millisecond
+
 // Wait returns when the daemon has ended: nil after a signal, an exit command or
 // the end of the session.
 func (d *Daemon) Wait() error {
 	<-d.ctx.Done()
 	cause := context.Cause(d.ctx)
 	d.log.Info("ending", "why", cause)
-	d.wg.Wait()
-	d.tree.close(errors.Is(cause, errExit))
-	d.mounts.close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.wg.Wait()
+		d.tree.close(errors.Is(cause, errExit))
+		d.mounts.close()
+	}()
+	limit := time.NewTimer(endLimit)
+	defer limit.Stop()
+	select {
+	case <-done:
+	case <-limit.C:
+		d.log.Warn("ending without the parts that hang")
+	}
 	d.log.Info("nydusd quits")
 	if errors.Is(cause, context.Canceled) || errors.Is(cause, errEnded) || errors.Is(cause, errOrphaned) || errors.Is(cause, errExit) {
 		return nil

@@ -138,7 +138,8 @@ type stateFile struct {
 	path string
 	boot string
 
-	mu sync.Mutex
+	mu    sync.Mutex
+	ended bool // nothing is written any more
 }
 
 func newStateFile(o opener.Opener, path string) (*stateFile, error) {
@@ -154,6 +155,9 @@ func newStateFile(o opener.Opener, path string) (*stateFile, error) {
 func (f *stateFile) write(snapshot func() *savedState) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.ended {
+		return nil
+	}
 	s := snapshot()
 	s.boot = f.boot
 	temp := f.path + ".new"
@@ -199,9 +203,10 @@ func (f *stateFile) read() (*savedState, error) {
 	return s, nil
 }
 
-// remove deletes the file: the session is over.
+// remove deletes the file for good: the session is over.
 func (f *stateFile) remove() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.ended = true
 	_ = f.o.Remove(f.path)
 }

@@ -70,13 +70,17 @@ func (s *socket) place(dir *os.File, temp string) error {
 	return s.o.Rename(temp, s.path)
 }
 
-// remove deletes the socket's name unless another socket has taken it, and
-// closes it.
-func (s *socket) remove() {
+// unlink deletes the socket's name unless another socket has taken it.
+func (s *socket) unlink() {
 	var st unix.Stat_t
 	if unix.Lstat(s.path, &st) == nil && st.Dev == s.dev && st.Ino == s.ino {
 		_ = s.o.Remove(s.path)
 	}
+}
+
+// remove is unlink and Close.
+func (s *socket) remove() {
+	s.unlink()
 	_ = s.Close()
 }
 

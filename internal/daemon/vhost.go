@@ -92,7 +92,10 @@ func (v *vhost) open(context.Context) error {
 // serve takes front-ends until ctx ends. One that breaks the protocol or goes
 // away leaves the daemon waiting for the next.
 func (v *vhost) serve(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = v.sock.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		v.sock.remove()
+		v.state.remove()
+	})
 	defer stop()
 	v.d.orphanWatch(v.connected.Load)
 	for {
@@ -157,7 +160,8 @@ func (v *vhost) session(ctx context.Context, conn *net.UnixConn) {
 	v.d.log.Info("front-end left")
 }
 
-// close removes the socket and the state: an orderly end ends the session.
+// close removes the socket and the state, if serve has not yet: an orderly end ends
+// the session.
 func (v *vhost) close(bool) {
 	if v.sock != nil {
 		v.sock.remove()
