@@ -279,70 +279,129 @@ func TestMountCyclesUnderALiveGuest(t *testing.T) {
 	}
 }
 
-// TestKilledDaemonLosesNoRequest: SIGKILL under load, again and again; the
-// restarted daemon goes on for the same guest.
-func TestKilledDaemonLosesNoRequest(t *testing.T) {
-	testenv.Long(t)
-	im := smallImage(t)
-	sock, api := sockets(t)
-	p := virtiofs(t, sock, api).ready()
-	p.must(204, "POST", "/api/v1/mount?mountpoint=/rafs/a/lowerdir", im.mountBody(""))
-	p.must(204, "POST", "/api/v1/mount?mountpoint=/rafs/b/lowerdir", im.mountBody(""))
-	p.must(204, "DELETE", "/api/v1/mount?mountpoint=/rafs/a/lowerdir", "")
-	g := boot(t, sock, vhostusertest.GuestConfig{Order: vhostusertest.CloudHypervisor, Inflight: true, Rings: 3})
-	files := g.tree(t, "/rafs/b/lowerdir", im.Tree)
+// readSome sends random reads of a file, several in flight, and compares every
+// answer.
+func readSome(c *vhostusertest.Client, r *rand.Rand, files []file) error {
+	const room = 16 << 10
+	type want struct {
+		f   file
+		off int
+	}
+	wants := map[uint64]want{}
+	for len(wants) < 4 {
+		w := want{f: files[r.IntN(len(files))]}
+		w.off = r.IntN(len(w.f.data) + 1)
+		unique, err := c.Send(&vhostusertest.Request{Op: uint32(fusesrv.OpRead), Node: w.f.node, Args: vhostusertest.ReadArgs(0, uint64(w.off), room), Room: room})
+		if err != nil {
+			return err
+		}
+		wants[unique] = w
+	}
+	if err := c.Ring.Kick(); err != nil {
+		return err
+	}
+	for len(wants) > 0 {
+		got, err := c.Recv()
+		if err != nil {
+			return err
+		}
+		w, ok := wants[got.Unique]
+		delete(wants, got.Unique)
+		end := min(w.off+room, len(w.f.data))
+		if !ok || got.Errno != 0 || !bytes.Equal(got.Body, w.f.data[w.off:end]) {
+			return fmt.Errorf("read %s at %d: errno %d, %d bytes, want %d right ones", w.f.path, w.off, got.Errno, len(got.Body), end-w.off)
+		}
+	}
+	return nil
+}
 
-	var stop atomic.Bool
-	var wg sync.WaitGroup
-	progress := make(chan struct{}, 1)
-	failed := make(chan error, len(g.clients))
+// load keeps every client reading until it is stopped.
+type load struct {
+	t        *testing.T
+	stop     atomic.Bool
+	wg       sync.WaitGroup
+	progress chan struct{}
+	failed   chan error
+}
+
+func startLoad(t *testing.T, g *guest, files []file) *load {
+	l := &load{t: t, progress: make(chan struct{}), failed: make(chan error, len(g.clients))}
 	for i, c := range g.clients {
 		r := rand.New(rand.NewPCG(1, uint64(i)))
-		wg.Go(func() {
-			for !stop.Load() {
-				if err := readAll(c, files[r.IntN(len(files))]); err != nil {
-					failed <- err
+		l.wg.Go(func() {
+			for !l.stop.Load() {
+				if err := readSome(c, r, files); err != nil {
+					l.failed <- err
 					return
 				}
 				select {
-				case progress <- struct{}{}:
+				case l.progress <- struct{}{}:
 				default:
 				}
 			}
 		})
 	}
-	advance := func(n int) {
-		for range n {
-			select {
-			case <-progress:
-			case err := <-failed:
-				stop.Store(true)
-				wg.Wait()
-				t.Fatal(err)
-			case <-time.After(patience):
-				t.Fatal("the guest gets no answers")
-			}
+	return l
+}
+
+// advance waits until n batches were read right.
+func (l *load) advance(n int) {
+	l.t.Helper()
+	for range n {
+		select {
+		case <-l.progress:
+		case err := <-l.failed:
+			l.t.Fatal(err)
+		case <-time.After(patience):
+			l.t.Fatal("the guest gets no answers")
 		}
 	}
+}
+
+func (l *load) end() {
+	l.stop.Store(true)
+	l.wg.Wait()
+	select {
+	case err := <-l.failed:
+		l.t.Error(err)
+	default:
+	}
+}
+
+// TestKilledDaemonLosesNoRequest: SIGKILL with requests in flight, again and
+// again, every other time with an empty cache; the restarted daemon goes on for
+// the same guest, with the same nodes, and no INIT.
+func TestKilledDaemonLosesNoRequest(t *testing.T) {
+	testenv.Long(t)
+	im := smallImage(t)
+	sock, api := sockets(t)
+	p := virtiofs(t, sock, api).ready()
+	const a, b = "/api/v1/mount?mountpoint=/rafs/a/lowerdir", "/api/v1/mount?mountpoint=/rafs/b/lowerdir"
+	p.must(204, "POST", a, im.mountBody(""))
+	p.must(204, "POST", b, im.mountBody(""))
+	p.must(204, "DELETE", a, "")
+	g := boot(t, sock, vhostusertest.GuestConfig{Order: vhostusertest.CloudHypervisor, Inflight: true, Rings: 3})
+	files := g.tree(t, "/rafs/b/lowerdir", im.Tree)
+	l := startLoad(t, g, files)
+	defer l.end()
 	for round := range testenv.Rounds(200) {
-		advance(round % 7)
+		l.advance(round % 7)
 		p.kill()
 		_ = g.conn.Close()
+		if round%2 == 0 {
+			if err := os.RemoveAll(im.cache); err != nil {
+				t.Fatal(err)
+			}
+		}
 		p = virtiofs(t, sock, api).ready()
 		g.connect(t, sock)
 		if err := g.Reconnect(g.conn); err != nil {
 			t.Fatal(err)
 		}
 	}
-	advance(20)
-	stop.Store(true)
-	wg.Wait()
-	select {
-	case err := <-failed:
-		t.Error(err)
-	default:
-	}
-	// The mounts came back as what they were, and a client may repeat them.
-	p.must(204, "POST", "/api/v1/mount?mountpoint=/rafs/b/lowerdir", im.mountBody(""))
-	p.must(500, "POST", "/api/v1/mount?mountpoint=/rafs/b/lowerdir", im.mountBody(""))
+	l.advance(20)
+	// The mounts came back as what they were, and a client may repeat them once.
+	p.must(204, "POST", b, im.mountBody(""))
+	p.must(500, "POST", b, im.mountBody(""))
+	p.must(500, "DELETE", a, "")
 }

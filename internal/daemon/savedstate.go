@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vrafs/api"
@@ -138,8 +139,11 @@ type stateFile struct {
 	path string
 	boot string
 
-	mu    sync.Mutex
-	ended bool // nothing is written any more
+	calls atomic.Uint64 // of write
+
+	mu      sync.Mutex
+	written uint64 // calls whose changes are in the file
+	ended   bool   // nothing is written any more
 }
 
 func newStateFile(o opener.Opener, path string) (*stateFile, error) {
@@ -150,22 +154,33 @@ func newStateFile(o opener.Opener, path string) (*stateFile, error) {
 	return &stateFile{o: o, path: path, boot: strings.TrimSpace(boot)}, nil
 }
 
-// write replaces the file by what snapshot returns, in one step. The file needs no
-// fsync: a state is void after a power cut anyway.
+// write replaces the file by what snapshot returns, in one step. Calls that waited
+// for another are content with one file for all of them. The file needs no fsync: a
+// state is void after a power cut anyway.
 func (f *stateFile) write(snapshot func() *savedState) error {
+	call := f.calls.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.ended {
+	if f.ended || f.written >= call {
 		return nil
 	}
+	latest := f.calls.Load()
 	s := snapshot()
 	s.boot = f.boot
+	if err := f.replace(s.encode()); err != nil {
+		return err
+	}
+	f.written = latest
+	return nil
+}
+
+func (f *stateFile) replace(text []byte) error {
 	temp := f.path + ".new"
 	out, err := f.o.Open(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("save state: %w", err)
 	}
-	_, err = out.Write(s.encode())
+	_, err = out.Write(text)
 	if e := out.Close(); err == nil {
 		err = e
 	}
