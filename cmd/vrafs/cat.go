@@ -23,7 +23,7 @@ func newCat() *cli.Command {
 			{Name: "IMAGE", Help: "File of the bootstrap, or data blob with the bootstrap inside", Required: true, Set: cli.Str(&c.place.positional)},
 			{Name: "PATH", Help: "Files in the image", Required: true, Many: true, Set: cli.Strings(&c.paths)},
 		},
-		Options: append([]*cli.Option{c.place.blobOption(), c.place.dirOption(), c.place.configOption()}, c.place.backendOptions()...),
+		Options: append([]*cli.Option{c.place.blobOption(), c.place.dirOption(), c.place.configOption(), c.place.unverifiedOption()}, c.place.backendOptions()...),
 		Run:     c.run,
 	}
 }
@@ -34,7 +34,7 @@ func (c *cat) run(ctx context.Context, env *cli.Env) error {
 		return err
 	}
 	defer im.Close()
-	r := chunkread.New(im.Image, im.blobs, chunkread.Options{})
+	r := chunkread.New(im.Image, im.blobs, chunkread.Options{AllowUnverified: c.place.unverified})
 	defer r.Close()
 	for _, p := range c.paths {
 		n, err := imagewalk.Find(im.Image, p)
@@ -54,7 +54,7 @@ func (c *cat) run(ctx context.Context, env *cli.Env) error {
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("%s: %w", quotePath(p), err)
+			return needDigests(fmt.Errorf("%s: %w", quotePath(p), err))
 		}
 	}
 	return nil

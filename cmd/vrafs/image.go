@@ -14,10 +14,19 @@ import (
 	"vrafs/build"
 	"vrafs/config"
 	"vrafs/internal/bootload"
+	"vrafs/internal/chunkread"
 	"vrafs/internal/cli"
 	"vrafs/internal/opener"
 	"vrafs/rafs"
 )
+
+// needDigests tells what to do about a blob that can't be verified.
+func needDigests(err error) error {
+	if errors.Is(err, chunkread.ErrUnverified) {
+		err = cli.Hint(err, "if you trust where the blob comes from, name it with --allow-unverified")
+	}
+	return err
+}
 
 // A place says where an image and its blobs are; commands fill it from their
 // options.
@@ -30,6 +39,8 @@ type place struct {
 	kind       string // --backend-type
 	inline     string // --backend-config
 	inlineFile string // --backend-config-file
+
+	unverified []string // --allow-unverified
 }
 
 func (p *place) bootstrapOption() *cli.Option {
@@ -63,6 +74,11 @@ func (p *place) backendOptions() []*cli.Option {
 		{Long: "backend-config-file", Value: "backend-config-file", Help: "JSON file with the configuration of the back end",
 			Requires: []string{"backend-type"}, Set: cli.Str(&p.inlineFile)},
 	}
+}
+
+func (p *place) unverifiedOption() *cli.Option {
+	return &cli.Option{Long: "allow-unverified", Value: "blob-id", Help: "Read this blob although the image has no digests for it, as for tarfs", Many: true,
+		Set: cli.Strings(&p.unverified)}
 }
 
 // path is the bootstrap's file. The positional form wins.

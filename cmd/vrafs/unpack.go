@@ -28,7 +28,7 @@ func newUnpack() *cli.Command {
 		Options: append([]*cli.Option{
 			u.place.bootstrapOption(), blob, dir,
 			{Long: "output", Value: "output", Help: "File to write the tar to; may be a FIFO", Required: true, Set: cli.Str(&u.output)},
-			u.place.configOption(),
+			u.place.configOption(), u.place.unverifiedOption(),
 		}, u.place.backendOptions()...),
 		Run: u.run,
 	}
@@ -47,16 +47,16 @@ func (u *unpack) run(ctx context.Context, env *cli.Env) error {
 	st, err := f.Stat()
 	if err == nil {
 		show, done := progress(env)
-		err = build.Unpack(ctx, im.input(), f, build.UnpackOptions{Progress: show, Skipped: func(path string) {
-			env.Log.Warn(fmt.Sprintf("socket %q left out: a tar can't hold it", path))
-		}})
+		o := build.UnpackOptions{Progress: show, AllowUnverified: u.place.unverified}
+		o.Skipped = func(path string) { env.Log.Warn(fmt.Sprintf("socket %q left out: a tar can't hold it", path)) }
+		err = build.Unpack(ctx, im.input(), f, o)
 		done()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		if st != nil && st.Mode().IsRegular() {
 			os.Remove(u.output)
 		}
-		err = fmt.Errorf("unpack %s: %w", im.path, err)
+		err = needDigests(fmt.Errorf("unpack %s: %w", im.path, err))
 		if im.blobs == nil {
 			err = cli.Hint(err, "say where the data blobs are, with -b, -D or --backend-type")
 		}

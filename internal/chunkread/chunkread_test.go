@@ -23,6 +23,13 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // source makes a directory with a large file, two small ones and a copy.
 func source(t *testing.T) (dir string, files map[string][]byte) {
 	t.Helper()
@@ -47,14 +54,10 @@ func open(t *testing.T, o testimage.Options) (*testimage.Image, *rafs.Image, *ch
 	t.Helper()
 	im := testimage.Make(t, o)
 	b, err := bootload.Open(opener.Local(), im.Bootstrap)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { b.Close() })
 	blobs, err := localfs.New(opener.Local(), localfs.Options{Dir: im.BlobDir})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	r := chunkread.New(b.Image, blobs, chunkread.Options{})
 	t.Cleanup(func() { r.Close() })
 	return im, b.Image, r
@@ -64,9 +67,7 @@ func open(t *testing.T, o testimage.Options) (*testimage.Image, *rafs.Image, *ch
 func read(t *testing.T, ctx context.Context, im *rafs.Image, r *chunkread.Reader, path string, workers int) ([]byte, error) {
 	t.Helper()
 	n, err := imagewalk.Find(im, path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var got []byte
 	err = r.Stream(ctx, workers, chunkread.FileChunks(im, &n), func(p chunkread.Piece) error {
 		got = append(got, p.Data...)
@@ -105,9 +106,7 @@ func TestNoDamagedByteIsEmitted(t *testing.T) {
 		made, im, r := open(t, o)
 		blob := filepath.Join(made.BlobDir, im.Blobs()[0].ID)
 		data, err := os.ReadFile(blob)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		end := im.Blobs()[0].CompressedDataSize()
 		if meta := im.Blobs()[0].MetaOff; meta != 0 {
 			end = meta
@@ -160,14 +159,41 @@ func TestMissingBlobIsNotFound(t *testing.T) {
 	}
 }
 
+func TestChunksWithoutDigestAreReadOnlyIfTheBlobIsNamed(t *testing.T) {
+	dir, files := source(t)
+	made, im, _ := open(t, testimage.Options{Source: dir})
+	n, err := imagewalk.Find(im, "small")
+	must(t, err)
+	c, err := n.Chunk(0)
+	must(t, err)
+	if c, err = chunkread.NewIndex(im).Complete(c); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(made.Bootstrap)
+	must(t, err)
+	bare, err := rafs.Open(bytes.ReplaceAll(data, c.Digest[:], make([]byte, len(c.Digest))), rafs.Options{})
+	must(t, err)
+	blobs, err := localfs.New(opener.Local(), localfs.Options{Dir: made.BlobDir})
+	must(t, err)
+	for _, tt := range []struct {
+		allowed string
+		want    error
+	}{{"", chunkread.ErrUnverified}, {"another", chunkread.ErrUnverified}, {bare.Blobs()[0].ID, nil}} {
+		r := chunkread.New(bare, blobs, chunkread.Options{AllowUnverified: []string{tt.allowed}})
+		got, err := read(t, t.Context(), bare, r, "small", 1)
+		if !errors.Is(err, tt.want) || err == nil && !bytes.Equal(got, files["small"]) {
+			t.Errorf("allowed %q: %d bytes, %v", tt.allowed, len(got), err)
+		}
+		r.Close()
+	}
+}
+
 func TestCancelledStreamStops(t *testing.T) {
 	dir, _ := source(t)
 	_, im, r := open(t, testimage.Options{Source: dir, ChunkSize: 0x1000})
 	ctx, cancel := context.WithCancel(t.Context())
 	n, err := imagewalk.Find(im, "large")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	emitted := 0
 	err = r.Stream(ctx, 2, chunkread.FileChunks(im, &n), func(chunkread.Piece) error {
 		emitted++
@@ -183,9 +209,7 @@ func TestTagsKeepTheirPlaceAmongChunks(t *testing.T) {
 	dir, _ := source(t)
 	_, im, r := open(t, testimage.Options{Source: dir, ChunkSize: 0x10000})
 	n, err := imagewalk.Find(im, "large")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	items := func(yield func(chunkread.Item, error) bool) {
 		i := 0
 		for item, err := range chunkread.FileChunks(im, &n) {

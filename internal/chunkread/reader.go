@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"vrafs/backend"
 	"vrafs/internal/codec"
@@ -19,9 +20,9 @@ var (
 
 // Options say how to read.
 type Options struct {
-	// AllowUnverified passes chunks for which the image has no digest, as tarfs and
-	// external blobs have none by design.
-	AllowUnverified bool
+	// AllowUnverified names blobs by id whose chunks may be read although the image
+	// has no digests for them, as tarfs and external blobs have none by design.
+	AllowUnverified []string
 }
 
 // A Reader reads the chunks of one image.
@@ -147,7 +148,7 @@ func withUnit(b *blob, c rafs.Chunk) (rafs.Chunk, error) {
 
 // provable refuses chunks that no digest can prove.
 func (r *Reader) provable(b *blob, c *rafs.Chunk) error {
-	if r.o.AllowUnverified || c.HasDigest && !b.info.LegacyStargz() {
+	if c.HasDigest && !b.info.LegacyStargz() || slices.Contains(r.o.AllowUnverified, b.info.ID) {
 		return nil
 	}
 	return fmt.Errorf("chunk %d of blob %s: %w", c.Index, b.info.ID, ErrUnverified)
