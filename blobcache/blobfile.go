@@ -20,6 +20,7 @@ const (
 	dataSuffix    = ".blob.data"
 	mapSuffix     = ".blob.data.chunk_map"
 	metaSuffix    = ".blob.meta"
+	digestSuffix  = ".blob.digest"
 	sidecarSuffix = ".blob.vrafs"
 )
 

@@ -16,6 +16,9 @@ type ImageOptions struct {
 	// AllowUnverified lists ids of blobs whose chunks need no digest. A CRC is
 	// checked where there is one but counts for nothing else.
 	AllowUnverified []string
+	// Validate makes the process check every chunk it finds in the data file, also
+	// one that another process of ours has proven (cache.validate).
+	Validate bool
 	// Observe, if set, is called after every back-end request with the bytes that came,
 	// its duration and its error. It must not block.
 	Observe func(bytes int, took time.Duration, err error)

@@ -197,6 +197,33 @@ func TestImageWithOtherDigestsIsNotServedFromProofs(t *testing.T) {
 	e.hit(s.all())
 }
 
+func TestValidateChecksWhatOthersHaveProven(t *testing.T) {
+	s := makeSample(t, blobSpec{id: "blob", sizes: sizes(4, 5000)})
+	e := newEnv(t, s, t.TempDir(), Options{}, nil)
+	e.check(s.all())
+	f, err := os.OpenFile(filepath.Join(e.dir, "blob"+dataSuffix), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("somebody else's"), 100); err != nil {
+		t.Fatal(err)
+	}
+	c, err := e.store.Open(s.im, s.blobs, ImageOptions{Validate: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var r Reader
+	got, err := readAll(t.Context(), c, &r, s.all())
+	if err != nil || !bytes.Equal(got, s.bytes(s.all())) {
+		t.Errorf("%v, or wrong bytes", err)
+	}
+	if st := c.Stats(); st.Mismatches != 1 || st.Entries != 1 {
+		t.Errorf("stats %+v", st)
+	}
+}
+
 func TestBlobsWithoutDigestsAreRefusedUnlessAllowed(t *testing.T) {
 	s := makeSample(t, blobSpec{id: "blob", sizes: sizes(4, 5000), naked: true, crc: true})
 	e := newEnv(t, s, t.TempDir(), Options{}, nil)

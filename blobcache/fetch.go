@@ -18,6 +18,9 @@ const fetchRounds = 4
 // the same chunks are not disturbed by that. It touches no memory of the caller
 // but h, and no bytes of spans that h holds already are asked for again.
 //
+// The image's metadata are read on the caller's goroutine, which must be ready for a
+// fault where the bootstrap is a mapping that can be cut short.
+//
 // Errors: ErrDigest, ErrUnverified, ErrClosed, those of the back end, those of
 // package rafs. All of them are EIO to a guest.
 func (c *Cache) Fetch(ctx context.Context, spans []rafs.Span, h *Held) error {
@@ -198,7 +201,7 @@ func (v *view) start(o *openView, t *tables, s *rafs.Span, demand bool) (f *flig
 		return nil, false, fmt.Errorf("%w: blob %s: chunk %d; allow the blob by its id to serve it unverified", ErrUnverified, v.blob.ID, c.Index)
 	}
 	key := flightKey{o.file, c.Index, proofOf(v.blob.Digester, &c)}
-	if o.file.proven(c.Index, key.proof) {
+	if !v.cache.opt.Validate && o.file.proven(c.Index, key.proof) {
 		o.set(&c)
 		return nil, false, nil
 	}

@@ -247,6 +247,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 	if most.Load() > limit {
 		t.Errorf("%d bytes under way, limit %d", most.Load(), limit)
 	}
+	e.close() // waits for the workers, who give the bytes back
 	if n := e.store.sched.inflight(); n != 0 {
 		t.Errorf("%d bytes never given back", n)
 	}

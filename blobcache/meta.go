@@ -36,13 +36,9 @@ func (t *tables) loadMeta(ctx context.Context, v *view, local bool) error {
 	if err != nil {
 		return err
 	}
-	s := v.cache.store
-	path := filepath.Join(s.opt.Dir, v.blob.ID+metaSuffix)
+	path := v.path(metaSuffix)
 	array, header := mem[:size-rafs.BlobMetaHeaderSize], mem[size-rafs.BlobMetaHeaderSize:]
-	if s.opt.Dir == "" {
-		path = ""
-	}
-	if local && path != "" && readWhole(s.o, path, mem) == nil {
+	if local && path != "" && readWhole(v.cache.store.o, path, mem) == nil {
 		if t.meta, err = rafs.ParseBlobMeta(v.blob, header, array); err == nil {
 			t.stale = true
 			return nil
@@ -56,12 +52,7 @@ func (t *tables) loadMeta(ctx context.Context, v *view, local bool) error {
 		return fmt.Errorf("blob.meta of %s: %w", v.blob.ID, err)
 	}
 	t.stale = false
-	if path == "" {
-		return nil
-	}
-	if err := writeWhole(s.o, path, mem); err != nil {
-		v.cache.store.warn(v.blob.ID, "chunk infos are not kept", err)
-	}
+	v.keep(path, mem)
 	return nil
 }
 
@@ -147,14 +138,47 @@ func (t *tables) loadDigests(ctx context.Context, v *view) error {
 	if err != nil {
 		return err
 	}
-	if err := v.request(ctx, v.blob.MetaID, mem[:want], e.Off); err != nil {
+	if err := v.readDigests(ctx, mem[:want], &e); err != nil {
 		return err
-	}
-	if codec.Sum(rafs.DigesterSHA256, mem[:want]) != e.Digest {
-		return fmt.Errorf("%w: %s of blob %s", ErrDigest, rafs.SectionDigest, v.blob.ID)
 	}
 	t.digests = mem[:want]
 	return nil
+}
+
+// readDigests fills p with blob.digest, from the cache directory or the back end.
+func (v *view) readDigests(ctx context.Context, p []byte, e *rafs.TOCEntry) error {
+	right := func() bool { return codec.Sum(rafs.DigesterSHA256, p) == e.Digest }
+	path := v.path(digestSuffix)
+	if path != "" && readWhole(v.cache.store.o, path, p) == nil && right() {
+		return nil
+	}
+	if err := v.request(ctx, v.blob.MetaID, p, e.Off); err != nil {
+		return err
+	}
+	if !right() {
+		return fmt.Errorf("%w: %s of blob %s", ErrDigest, rafs.SectionDigest, v.blob.ID)
+	}
+	v.keep(path, p)
+	return nil
+}
+
+// path names a file of the blob in the cache directory, "" if there is none.
+func (v *view) path(suffix string) string {
+	dir, name := v.cache.store.opt.Dir, v.blob.ID+suffix
+	if dir == "" || opener.Name(name) != nil {
+		return ""
+	}
+	return filepath.Join(dir, name)
+}
+
+// keep puts a file into the cache directory, if it can.
+func (v *view) keep(path string, p []byte) {
+	if path == "" {
+		return
+	}
+	if err := writeWhole(v.cache.store.o, path, p); err != nil {
+		v.cache.store.warn(v.blob.ID, "tables can't be kept", err)
+	}
 }
 
 // readWhole fills p from the regular file at path if it has exactly that size.

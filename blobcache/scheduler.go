@@ -48,7 +48,10 @@ func (s *scheduler) join(key flightKey, demand bool, fresh func() (*flight, erro
 		return nil, false, ErrClosed
 	}
 	if f = s.flights[key]; f != nil {
-		f.demand = f.demand || demand
+		if demand && !f.demand {
+			f.demand = true
+			s.wake() // it may be pending behind a full prefetch
+		}
 		return f, false, nil
 	}
 	if f, err = fresh(); err != nil {

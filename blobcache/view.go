@@ -190,6 +190,7 @@ func (v *view) requestSome(ctx context.Context, id string, p []byte, off uint64)
 	c := v.cache
 	ctx, cancel := context.WithTimeout(ctx, c.store.opt.RequestTimeout)
 	defer cancel()
+	defer context.AfterFunc(c.ctx, cancel)()
 	begin := time.Now()
 	src, err := v.source(ctx, id)
 	n := 0

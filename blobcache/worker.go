@@ -174,6 +174,7 @@ func (w *worker) deliver(f *flight, p []byte) {
 func (w *worker) wrong(f *flight, err error) {
 	count := &f.view.cache.count
 	count.mismatches.Add(1)
+	w.s.warn(f.view.blob.ID, "wrong bytes came from the back end", f.errorf(err))
 	if f.origin {
 		count.rejected.Add(1)
 		w.s.finish(f, f.errorf(err))
