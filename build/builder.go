@@ -60,26 +60,28 @@ func newBuilder(src Source, sink Sink, o Options) (*builder, error) {
 
 func (b *builder) run(ctx context.Context) error {
 	start := time.Now()
-	steps := []struct {
-		name string
-		do   func(context.Context) error
-	}{
-		{"load_chunk_dict", func(context.Context) error { return b.loadInputs() }},
-		{"open_output", func(context.Context) error { return b.openOutputs() }},
-		{"dump_blob", b.dump},
-		{"dump_bootstrap", b.finish},
+	if err := b.loadInputs(); err != nil {
+		return err
 	}
-	for _, s := range steps {
-		t := time.Now()
-		if err := s.do(ctx); err != nil {
-			return err
-		}
-		b.stage(s.name, t)
+	if err := b.openOutputs(); err != nil {
+		return err
 	}
+	t := time.Now()
+	if err := b.dump(ctx); err != nil {
+		return err
+	}
+	b.stage("dump_blob", t)
+	t = time.Now()
+	if err := b.finish(ctx); err != nil {
+		return err
+	}
+	b.stage("dump_bootstrap", t)
 	b.stage("total_build", start)
 	return nil
 }
 
+// stage notes how long a part of the work took, by the name it has in the trace
+// that nydus-image prints.
 func (b *builder) stage(name string, since time.Time) {
 	b.res.Stages = append(b.res.Stages, Stage{name, time.Since(since)})
 }
@@ -101,6 +103,7 @@ func (b *builder) loadInputs() error {
 		}
 	}
 	if b.o.ChunkDict != nil {
+		defer b.stage("load_chunk_dict", time.Now())
 		m, err := loadImage(b.o.ChunkDict, 0)
 		if err != nil {
 			return fmt.Errorf("chunk dictionary: %w", err)
@@ -220,10 +223,13 @@ func (b *builder) dumpDir(ctx context.Context) error {
 	}
 	b.stack(upper)
 	b.stage("build_tree", t)
+	files, n := prefetchOrder(newFiles(b.root), b.o.Prefetch)
 	p := b.pipeline()
 	p.read = func(j *job) error { return s.readJob(p, j) }
+	for _, f := range files {
+		p.total += f.in.size
+	}
 	p.start(ctx, b.o.Workers)
-	files, n := prefetchOrder(newFiles(b.root), b.o.Prefetch)
 	if err := p.finish(s.dump(p, files)); err != nil {
 		return err
 	}
@@ -276,6 +282,9 @@ func (b *builder) settle(p *pipeline) {
 	b.blob.size += b.own.off - b.o.BlobOffset
 	b.res.DataSize += p.dataSize
 	b.res.DedupSize, b.res.DedupCount = p.dedupSize, p.dedupCount
+	if b.o.Progress != nil {
+		b.o.Progress(p.done, p.total, "data")
+	}
 }
 
 // setPrefetchRange makes the blob's first bytes, up to the end of the files, its

@@ -15,12 +15,15 @@ import (
 // the handing over cheap, small enough to keep every worker busy.
 const pipelineBytes = 1 << 20
 
+// progressStep is after how many bytes Progress is called again.
+const progressStep = 4 << 20
+
 // minEncryptedBatch is the least size of a batch in an encrypted blob. Readers
 // tell by unequal sizes that a batch is compressed, but a cipher makes units of
 // fewer than 16 bytes longer (rafs.md 4.6, 4.9).
 const minEncryptedBatch = 32
 
-// pieces of one job at most, so that a job of empty or tiny files stays short.
+// pipelinePieces bounds the pieces of one job, so that a job of empty or tiny files stays short.
 const pipelinePieces = 512
 
 // A piece is one chunk of one file on its way through the pipeline.
@@ -123,7 +126,7 @@ type pipeline struct {
 	batchMembers []uint32
 
 	dataSize, dedupSize, dedupCount uint64
-	done                            uint64
+	done, told, total               uint64 // for Progress; total is 0 if unknown
 }
 
 type zeroSum struct {
@@ -324,8 +327,9 @@ func (p *pipeline) sequence(j *job) error {
 		c.in.chunks = append(c.in.chunks, id)
 		p.done += uint64(len(c.data))
 	}
-	if p.o.Progress != nil {
-		p.o.Progress(p.done, 0, "data")
+	if p.o.Progress != nil && p.done-p.told >= progressStep {
+		p.told = p.done
+		p.o.Progress(p.done, p.total, "data")
 	}
 	return nil
 }

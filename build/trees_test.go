@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -54,3 +55,10 @@ func smallTree(t testing.TB) string { return sharedTree(t, testtree.Small(1)) }
 
 // tarTree holds only what a tar can carry.
 func tarTree(t testing.TB) string { return sharedTree(t, testtree.Options{Seed: 2, TarSafe: true}) }
+
+// heapInUse is the memory that Go's heap takes at the moment.
+func heapInUse() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapInuse
+}
