@@ -226,6 +226,29 @@ func (m *Machine) Call(cmd guestapi.Command, args, result any) error {
 	return m.Receive(cmd, result)
 }
 
+// Pause stops the guest's CPUs, and with them the device: the front-end takes the
+// rings back from the back-end.
+func (m *Machine) Pause() error { return m.QMP.Do("stop", nil, nil) }
+
+// Resume lets a paused guest go on where it stood.
+func (m *Machine) Resume() error { return m.QMP.Do("cont", nil, nil) }
+
+// Reset presses the reset button and waits until the guest is up again.
+func (m *Machine) Reset() error {
+	if err := m.QMP.Do("system_reset", nil, nil); err != nil {
+		return err
+	}
+	return m.WaitHello()
+}
+
+// Reboot has the guest itself restart and waits until it is up again.
+func (m *Machine) Reboot() error {
+	if err := m.Send(guestapi.Reboot, nil); err != nil {
+		return err
+	}
+	return m.WaitHello()
+}
+
 // PlugMemory adds a DIMM of mb MiB, backed by a shared memfd, to the running
 // machine.
 func (m *Machine) PlugMemory(mb int) error {

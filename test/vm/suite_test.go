@@ -30,7 +30,9 @@ func (s *share) manifestFile() string {
 // bootWith starts a machine that has the shares and their manifests.
 func bootWith(t *testing.T, series string, o Options, shares ...*share) *Machine {
 	t.Helper()
-	o.Files = map[string][]byte{}
+	if o.Files == nil {
+		o.Files = map[string][]byte{}
+	}
 	for _, s := range shares {
 		s.device.Tag = s.tag
 		o.Filesystems = append(o.Filesystems, s.device)

@@ -31,6 +31,7 @@ func init() {
 		guestapi.Rebind:    typed(doRebind),
 		guestapi.Info:      typed(doInfo),
 		guestapi.LoadStart: typed(doLoadStart),
+		guestapi.LoadWait:  typed(doLoadWait),
 		guestapi.LoadStop:  typed(doLoadStop),
 		guestapi.Bench:     typed(doBench),
 		guestapi.Write:     typed(doWrite),

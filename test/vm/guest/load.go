@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"vrafs/internal/testtree"
 	"vrafs/test/vm/guestapi"
@@ -28,6 +29,8 @@ type load struct {
 }
 
 var running *load
+
+var errNoLoad = errors.New("no load is running")
 
 const loadFileLimit = 4 << 20 // bytes; larger files would make the rounds too long
 
@@ -59,11 +62,21 @@ func doLoadStart(a guestapi.LoadArgs) (nothing, error) {
 	return nothing{}, nil
 }
 
+func doLoadWait(a guestapi.LoadWaitArgs) (nothing, error) {
+	if running == nil {
+		return nothing{}, errNoLoad
+	}
+	for end := running.count.Load() + a.Files; running.count.Load() < end; {
+		time.Sleep(time.Millisecond)
+	}
+	return nothing{}, nil
+}
+
 // doLoadStop waits for the files being read.
 func doLoadStop(nothing) (guestapi.LoadResult, error) {
 	l := running
 	if l == nil {
-		return guestapi.LoadResult{}, errors.New("no load is running")
+		return guestapi.LoadResult{}, errNoLoad
 	}
 	running = nil
 	l.stop.Store(true)

@@ -60,6 +60,7 @@ const (
 	Rebind    Command = "rebind"    // nothing -> nothing: unbinds the driver and binds it again
 	Info      Command = "info"      // nothing -> InfoResult
 	LoadStart Command = "loadstart" // LoadArgs -> nothing: readers in the background
+	LoadWait  Command = "loadwait"  // LoadWaitArgs -> nothing
 	LoadStop  Command = "loadstop"  // nothing -> LoadResult
 	Bench     Command = "bench"     // BenchArgs -> BenchResult
 	Write     Command = "write"     // WriteArgs -> nothing
@@ -156,6 +157,11 @@ type LoadArgs struct {
 	Path     string `json:"path"`
 	Manifest string `json:"manifest"`
 	Readers  int    `json:"readers"`
+}
+
+// LoadWaitArgs ask to wait until the readers have read Files more files.
+type LoadWaitArgs struct {
+	Files int64 `json:"files"`
 }
 
 // LoadResult is what the readers did until they were stopped.
