@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -115,7 +114,7 @@ func downloadKernel(ctx context.Context, pattern *regexp.Regexp, dir string) err
 		return err
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
-	if err := downloadPackage(ctx, name, tmp); err != nil {
+	if err := UnpackPackages(ctx, []string{name}, filepath.Join(tmp, "root")); err != nil {
 		return err
 	}
 	out := filepath.Join(tmp, "kernel")
@@ -127,18 +126,13 @@ func downloadKernel(ctx context.Context, pattern *regexp.Regexp, dir string) err
 
 // newestPackage asks apt which package names match and returns the highest.
 func newestPackage(ctx context.Context, pattern *regexp.Regexp) (string, error) {
-	out, err := exec.CommandContext(ctx, "apt-cache", "pkgnames", "linux-image-").Output()
+	names, err := packageNames(ctx, "linux-image-")
 	if err != nil {
-		return "", fmt.Errorf("apt-cache pkgnames: %w", err)
+		return "", err
 	}
-	var names []string
-	for _, name := range strings.Fields(string(out)) {
-		if pattern.MatchString(name) {
-			names = append(names, name)
-		}
-	}
+	names = slices.DeleteFunc(names, func(n string) bool { return !pattern.MatchString(n) })
 	if len(names) == 0 {
-		return "", fmt.Errorf("apt knows no package like %s: run apt-get update, or add Debian bookworm-security to the sources", pattern)
+		return "", fmt.Errorf("apt knows no package like %s: run apt-get update, or add Debian's security archive to its sources", pattern)
 	}
 	return slices.MaxFunc(names, compareVersions), nil
 }
@@ -152,29 +146,6 @@ func compareVersions(a, b string) int {
 		n, _ := strconv.Atoi(y)
 		return cmp.Compare(m, n)
 	})
-}
-
-// downloadPackage unpacks the package's files below dir/root; nothing is
-// installed.
-func downloadPackage(ctx context.Context, name, dir string) error {
-	apt := exec.CommandContext(ctx, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", name)
-	apt.Dir = dir
-	if out, err := apt.CombinedOutput(); err != nil {
-		return fmt.Errorf("apt-get download %s: %w (apt-get update may help): %s", name, err, lastLine(out))
-	}
-	debs, _ := filepath.Glob(filepath.Join(dir, "*.deb"))
-	if len(debs) != 1 {
-		return fmt.Errorf("apt-get download %s left %d files", name, len(debs))
-	}
-	if out, err := exec.CommandContext(ctx, "dpkg-deb", "-x", debs[0], filepath.Join(dir, "root")).CombinedOutput(); err != nil {
-		return fmt.Errorf("dpkg-deb -x %s: %w: %s", filepath.Base(debs[0]), err, lastLine(out))
-	}
-	return nil
-}
-
-func lastLine(out []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	return lines[len(lines)-1]
 }
 
 // unpackKernel makes the directory that openKernel reads.

@@ -52,9 +52,10 @@ func (o *Options) setDefaults() {
 }
 
 // kernelCommandLine leaves out what costs an emulated CPU time and gains a test
-// nothing. Memory that is plugged in comes online at once, removable.
-const kernelCommandLine = "console=ttyS0 loglevel=5 panic=0 mitigations=off nokaslr no_timer_check tsc=reliable " +
-	"random.trust_cpu=on audit=0 apparmor=0 cryptomgr.notests=1 memhp_default_state=online_movable"
+// nothing. The emulated TSC can't be calibrated on a busy host. Memory that is plugged
+// in comes online at once, removable.
+const kernelCommandLine = "console=ttyS0 loglevel=5 panic=0 mitigations=off nokaslr no_timer_check " +
+	"tsc=unstable clocksource=hpet random.trust_cpu=on audit=0 apparmor=0 cryptomgr.notests=1 memhp_default_state=online_movable"
 
 // Files of a machine's directory.
 const (
