@@ -24,7 +24,7 @@ P     ?= ./...
 COUNT ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help build check test soak race fuzz bench vm demo deps env clean
+.PHONY: help build check test soak race fuzz bench vm demo run deps env clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ vm: build ## boot real guest kernels in QEMU and run the suites inside
 
 demo: build ## boot a guest whose root tree comes lazily out of a real image
 	@scripts/demo
+
+run: build ## serve an image of a directory to any front-end (make run S=rootfs)
+	@scripts/run $(S)
 
 deps: ## install the programs that tests use
 	@scripts/install-deps

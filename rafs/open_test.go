@@ -194,3 +194,22 @@ func TestMergedImages(t *testing.T) {
 	}
 	refused(t, merged(255).v6(), rafs.ErrUnsupported, "255 blobs, at most 254")
 }
+
+// TestOpeningCostsBlobsNotFiles counts allocations for ten files and for ten
+// thousand. BenchmarkOpen has the times, up to a million.
+func TestOpeningCostsBlobsNotFiles(t *testing.T) {
+	for _, write := range []func(*model) []byte{(*model).v5, (*model).v6} {
+		var allocs []float64
+		for _, files := range []int{10, 10000} {
+			data := write(bigDir(files))
+			allocs = append(allocs, testing.AllocsPerRun(10, func() {
+				if _, err := rafs.Open(data, rafs.Options{}); err != nil {
+					t.Fatal(err)
+				}
+			}))
+		}
+		if allocs[0] != allocs[1] || allocs[0] > 10 {
+			t.Errorf("%v allocations for 10 and for 10,000 files", allocs)
+		}
+	}
+}

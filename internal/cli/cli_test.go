@@ -16,12 +16,12 @@ import (
 
 // sample is a program with one of each: values, flags, aliases, conflicts.
 type sample struct {
-	root                                     *Command
-	kind, bootstrap, dir, cache, level, file string
-	request, source                          string
-	inline, verbose                          bool
-	size                                     uint32
-	list                                     []string
+	root                               *Command
+	kind, bootstrap, dir, cache, level string
+	request, source                    string
+	inline, verbose                    bool
+	size                               uint32
+	list                               []string
 }
 
 func newSample() *sample {
