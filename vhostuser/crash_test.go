@@ -91,6 +91,29 @@ func TestRequestsAreTakenAgainInTheirOrder(t *testing.T) {
 	}
 }
 
+// TestComesBackWithACall: a killed back-end may have published completions without
+// calling; nobody else will, and the guest sleeps.
+func TestComesBackWithACall(t *testing.T) {
+	noLeaks(t)
+	g := newGuest(t, tracked)
+	s := serve(t, newEcho(2), vhostuser.Options{})
+	must(t, g.Start(s.Conn))
+	must(t, newCaller(g, 1).stream(10, 4, 64, always(opEcho)))
+	_ = s.end(t)
+	call := g.Ring(1).CallFD()
+	for vhostusertest.Readable(call, 0) {
+		var b [8]byte
+		_, err := syscall.Read(call, b[:])
+		must(t, err)
+	}
+	s = serve(t, newEcho(2), vhostuser.Options{})
+	must(t, g.Reconnect(s.Conn))
+	if !vhostusertest.Readable(call, 30*time.Second) {
+		t.Error("no call")
+	}
+	must(t, g.Stop(s.Conn))
+}
+
 // A recorder remembers in which order ring 1's requests come.
 type recorder struct {
 	*echo

@@ -236,6 +236,9 @@ func (s *session) start(r *ring) error {
 		}
 		r.run = v
 		v.handler = s.dev.StartQueue(v)
+		if q.CallReplaced() {
+			r.signalCall()
+		}
 	}
 	r.run.start()
 	return nil

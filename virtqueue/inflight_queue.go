@@ -85,6 +85,7 @@ func (q *Queue) recover() error {
 		return err
 	}
 	q.resubmit = f.inOrder(q.size)
+	q.uncalled = true // that life may have ended between the used ring and the call
 	// The front-end's base is not to be trusted after a crash.
 	q.next = q.used + uint16(len(q.resubmit))
 	q.seen = q.next

@@ -106,9 +106,9 @@ func (q *Queue) Busy() {
 	}
 }
 
-// CallReplaced is called when the front-end gave a new call descriptor. It
-// reports whether to signal it at once, since completions were published since
-// the last call was asked for.
+// CallReplaced is called when the queue starts and when the front-end gave a new
+// call descriptor. It reports whether to signal that at once, since completions
+// were published, perhaps by a former life, since the last call was asked for.
 func (q *Queue) CallReplaced() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -62,7 +62,7 @@ type Queue struct {
 	signalled  uint16 // used index at the last decision about a call
 	valid      bool   // signalled means something
 	noNotify   bool   // split without event index: used.flags bit 0
-	uncalled   bool   // published since the last call was asked for
+	uncalled   bool   // perhaps published since the last call was asked for
 	broken     bool
 	closed     bool
 	chainLen   []uint16      // packed: ring slots per buffer id
