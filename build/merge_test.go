@@ -163,6 +163,23 @@ func TestMergedLayersAreTheTreeOfOverlayfs(t *testing.T) {
 	}
 }
 
+func TestMergedTreesAreTheTreeOfOverlayfs(t *testing.T) {
+	lower, upper, merged := layers(t)
+	blobs := t.TempDir()
+	check := func(spec build.WhiteoutSpec, diff testtree.DiffOptions) {
+		t.Helper()
+		list := []build.Layer{buildLayer(t, lower, blobs, build.Options{Compressor: rafs.CompressorLZ4}),
+			buildLayer(t, upper, blobs, build.Options{Compressor: rafs.CompressorLZ4})}
+		out := filepath.Join(t.TempDir(), "merged")
+		_, err := build.Merge(t.Context(), list, build.Sink{Bootstrap: out}, build.MergeOptions{Whiteout: spec})
+		steps(t, err)
+		testimage.Compare(t, merged, scan(t, out, blobs), diff)
+	}
+	check(build.WhiteoutOverlayfs, testtree.DiffOptions{SkipRoot: true})
+	ociWhiteouts(t, upper)
+	check(build.WhiteoutOCI, testtree.DiffOptions{SkipRoot: true, SkipDirTimes: true})
+}
+
 func TestMergeDropsBlobsNothingRefersTo(t *testing.T) {
 	testenv.Need(t, testenv.Root)
 	blobs := t.TempDir()

@@ -238,6 +238,11 @@ func (c *create) run(ctx context.Context, env *cli.Env) error {
 	if c.attributes != "" || c.external != "" {
 		return errors.New("external data (--attributes, --external-blob) is not supported")
 	}
+	if c.config != "" {
+		if _, err := readConfig(c.config); err != nil {
+			return err
+		}
+	}
 	var err error
 	if c.o.Prefetch, err = readPrefetch(env, c.prefetch); err != nil {
 		return err
