@@ -1,0 +1,143 @@
+package fusesrv_test
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"testing"
+
+	"vrafs/fusesrv"
+	"vrafs/fusesrv/fusesrvtest"
+	"vrafs/fusesrv/mountfs"
+)
+
+// newTree returns a server of a tree with nothing mounted.
+func newTree(t testing.TB, o mountfs.Options, so fusesrv.Options) (*fusesrv.Server, *fusesrvtest.Direct) {
+	t.Helper()
+	tree := mountfs.New(o)
+	s := fusesrv.NewServer(tree, so)
+	tree.Serve(s.Quiesce)
+	return s, fusesrvtest.NewDirect(t, s)
+}
+
+// Flags as kernels have offered them to virtio-fs.
+const (
+	linux54  = fusesrv.InitFlags(0x3fffffb)
+	linux510 = fusesrv.InitFlags(0xbfffffb)
+	linux61  = fusesrv.InitFlags(0x7ffffffb) | fusesrv.SecurityCtx
+	newest   = ^fusesrv.InitReserved
+)
+
+func TestInitAgreesWithGuestsOfEveryAge(t *testing.T) {
+	never := fusesrv.PosixLocks | fusesrv.FlockLocks | fusesrv.SpliceRead | fusesrv.SpliceWrite | fusesrv.SpliceMove |
+		fusesrv.WritebackCache | fusesrv.HasInodeDAX | fusesrv.MapAlignment | fusesrv.Passthrough | fusesrv.HasResend |
+		fusesrv.OverIOUring | fusesrv.RequestTimeout | fusesrv.InitReserved | fusesrv.NoExportSupport | fusesrv.AbortError
+	for minor := uint32(27); minor <= 46; minor++ {
+		for _, offer := range []fusesrv.InitFlags{0, linux54, linux510, linux61, newest, fusesrv.AllowIDMap, fusesrv.AllowIDMap | fusesrv.InitExt} {
+			for _, images := range []bool{false, true} {
+				t.Run(fmt.Sprintf("7.%d/%#x/images=%v", minor, uint64(offer), images), func(t *testing.T) {
+					s, d := newTree(t, mountfs.Options{ImagesOnly: images, NoOpen: images}, fusesrv.Options{})
+					out, err := fusesrvtest.Init(d, minor, offer)
+					if err != nil {
+						t.Fatal(err)
+					}
+					seen := offer
+					if minor < 36 || offer&fusesrv.InitExt == 0 {
+						seen &= 1<<32 - 1 // nothing beyond was said
+					}
+					got := fusesrv.InitFlags(out.Flags) | fusesrv.InitFlags(out.Flags2)<<32
+					want := fusesrv.DefaultFlags
+					if !images {
+						want = want&^fusesrv.ExplicitInvalData | fusesrv.AutoInvalData | fusesrv.BigWrites
+					}
+					if want &= seen; want>>32 != 0 {
+						want |= fusesrv.InitExt
+					}
+					if got != want || got&^offer != 0 || got&never != 0 {
+						t.Errorf("got flags %v, want %v of the offered %v", got, want, offer)
+					}
+					if out.Major != 7 || out.Minor != 45 || out.MaxWrite != 1<<20 || out.TimeGran != 1 ||
+						out.MaxReadahead != 128<<10 || out.MaxBackground < 256 || out.CongestionThreshold > out.MaxBackground {
+						t.Errorf("got %+v", out)
+					}
+					if (out.MaxPages != 0) != (got&fusesrv.MaxPages != 0) {
+						t.Errorf("got max_pages %d with flags %v", out.MaxPages, got)
+					}
+					_, err = fusesrvtest.Open(d, fusesrv.OpOpendir, fusesrv.RootID, 0)
+					noOpen := images && offer&fusesrv.NoOpendirSupport != 0
+					if errors.Is(err, syscall.ENOSYS) != noOpen || err != nil && !noOpen {
+						t.Errorf("OPENDIR: got %v, want no message: %v", err, noOpen)
+					}
+					if got := s.Settings(); got.Minor != minor {
+						t.Errorf("got minor %d in the settings, want %d", got.Minor, minor)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestInitRefusesOldGuestsAndWaitsForLaterOnes(t *testing.T) {
+	tests := []struct {
+		name         string
+		major, minor uint32
+		body         int
+		err          error
+	}{
+		{"major 6", 6, 45, 0, syscall.EPROTO},
+		{"minor 26", 7, 26, 0, syscall.EPROTO},
+		{"minor 27", 7, 27, 64, nil},
+		{"major 8", 8, 0, 8, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, d := newTree(t, mountfs.Options{}, fusesrv.Options{})
+			b, err := d.Call(fusesrv.OpInit, 0, fusesrvtest.Args(fusesrv.InitIn{Major: tt.major, Minor: tt.minor}), 64)
+			if !errors.Is(err, tt.err) || len(b) != tt.body {
+				t.Errorf("got %d bytes, error %v, want %d, %v", len(b), err, tt.body, tt.err)
+			}
+			if began := s.Settings().Major != 0; began != (tt.body == 64) {
+				t.Errorf("session has begun: %v", began)
+			}
+		})
+	}
+}
+
+func TestNothingIsServedOutsideASession(t *testing.T) {
+	s, d := newTree(t, mountfs.Options{}, fusesrv.Options{})
+	if _, err := fusesrvtest.Getattr(d, fusesrv.RootID); err != syscall.EIO {
+		t.Errorf("before INIT: got %v, want EIO", err)
+	}
+	if _, err := fusesrvtest.Init(d, 45, newest); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fusesrvtest.Getattr(d, fusesrv.RootID); err != nil {
+		t.Error(err)
+	}
+	saved := s.Settings().Save()
+	if _, err := d.Call(fusesrv.OpDestroy, 0, nil, 0); err != nil {
+		t.Error(err)
+	}
+	if _, err := fusesrvtest.Getattr(d, fusesrv.RootID); err != syscall.EIO {
+		t.Errorf("after DESTROY: got %v, want EIO", err)
+	}
+	settings, err := fusesrv.ParseSettings(saved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Restore(settings)
+	if _, err := fusesrvtest.Getattr(d, fusesrv.RootID); err != nil {
+		t.Errorf("after Restore: %v", err)
+	}
+}
+
+func TestSwappedInitEndsTheSessionWithoutReply(t *testing.T) {
+	s, d := newTree(t, mountfs.Options{}, fusesrv.Options{})
+	if _, err := fusesrvtest.Init(d, 45, newest); err != nil {
+		t.Fatal(err)
+	}
+	n, err := d.Send(fusesrvtest.Args(fusesrv.InHeader{Len: 104, Opcode: 0x1a000000}, fusesrv.InitIn{}), 80)
+	if n != 0 || err != nil || s.Settings().Major != 0 {
+		t.Errorf("got a reply of %d bytes, error %v, settings %+v, want none", n, err, s.Settings())
+	}
+}
