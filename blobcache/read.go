@@ -180,16 +180,13 @@ func (r *Reader) fillAll(fd int, off, size uint64, cur *cursor) (done uint64, er
 // nothing about its cause.
 func (r *Reader) fill(fd int, off, size uint64, cur *cursor, flags int) (done uint64, err error) {
 	for done < size {
-		r.iov = cur.append(r.iov[:0], size-done)
+		var want uint64
+		r.iov, want = cur.append(r.iov[:0], size-done)
 		if len(r.iov) == 0 {
 			return done, ErrShort
 		}
-		want := uint64(0)
-		for i := range r.iov {
-			want += r.iov[i].Len
-		}
 		if r.cut != nil {
-			r.iov = cur.append(r.iov[:0], r.cut(want))
+			r.iov, _ = cur.append(r.iov[:0], r.cut(want))
 		}
 		n, errno := preadv(fd, r.iov, off+done, flags)
 		switch errno {
@@ -233,11 +230,12 @@ func (cur *cursor) skip(n uint64) bool {
 	return true
 }
 
-// append appends the next buffers, up to size bytes and maxIovecs of them.
-func (cur *cursor) append(iov []unix.Iovec, size uint64) []unix.Iovec {
+// append appends the next buffers, up to size bytes and maxIovecs of them, and
+// gives the bytes they hold.
+func (cur *cursor) append(iov []unix.Iovec, size uint64) (_ []unix.Iovec, total uint64) {
 	off := cur.off
 	for _, p := range cur.dst {
-		if size == 0 || len(iov) == maxIovecs {
+		if total == size || len(iov) == maxIovecs {
 			break
 		}
 		p = p[off:]
@@ -245,11 +243,11 @@ func (cur *cursor) append(iov []unix.Iovec, size uint64) []unix.Iovec {
 		if len(p) == 0 {
 			continue
 		}
-		p = p[:min(uint64(len(p)), size)]
+		p = p[:min(uint64(len(p)), size-total)]
 		var v unix.Iovec
 		setBase(&v, p)
 		iov = append(iov, v)
-		size -= uint64(len(p))
+		total += uint64(len(p))
 	}
-	return iov
+	return iov, total
 }
