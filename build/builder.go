@@ -60,7 +60,7 @@ func newBuilder(src Source, sink Sink, o Options) (*builder, error) {
 
 func (b *builder) run(ctx context.Context) error {
 	start := time.Now()
-	if err := b.loadInputs(); err != nil {
+	if err := b.loadInputs(ctx); err != nil {
 		return err
 	}
 	if err := b.openOutputs(); err != nil {
@@ -87,16 +87,12 @@ func (b *builder) stage(name string, since time.Time) {
 }
 
 // loadInputs reads the parent and the chunk dictionary.
-func (b *builder) loadInputs() error {
+func (b *builder) loadInputs(ctx context.Context) error {
 	if b.o.Parent != nil {
-		m, err := loadImage(b.o.Parent, 0)
+		m, err := b.loadBase(ctx, "parent", b.o.Parent)
 		if err != nil {
-			return fmt.Errorf("parent: %w", err)
-		}
-		if err := b.o.compatible(m, "parent "+b.o.Parent.Name); err != nil {
 			return err
 		}
-		detachAll(m.blobs)
 		b.parent, b.blobs = m, m.blobs
 		for i := range m.chunks {
 			b.set.adopt(m.chunks[i], m.blobs[m.chunks[i].Blob].Digester == b.o.Digester)
@@ -104,17 +100,22 @@ func (b *builder) loadInputs() error {
 	}
 	if b.o.ChunkDict != nil {
 		defer b.stage("load_chunk_dict", time.Now())
-		m, err := loadImage(b.o.ChunkDict, 0)
+		m, err := b.loadBase(ctx, "chunk dictionary", b.o.ChunkDict)
 		if err != nil {
-			return fmt.Errorf("chunk dictionary: %w", err)
-		}
-		if err := b.o.compatible(m, "chunk dictionary "+b.o.ChunkDict.Name); err != nil {
 			return err
 		}
-		detachAll(m.blobs)
 		b.set.useDict(m, b.o.Digester, b.dictBlob(m))
 	}
 	return nil
+}
+
+// loadBase reads an image that this build goes on from.
+func (b *builder) loadBase(ctx context.Context, what string, im *Image) (*image, error) {
+	m, err := loadImage(ctx, im, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return m, b.o.compatible(m, what+" "+im.Name)
 }
 
 // dictBlob gives the place of a dictionary's blob in the blob table, where it is

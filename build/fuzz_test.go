@@ -1,9 +1,11 @@
 package build
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"vrafs/rafs"
@@ -48,4 +50,54 @@ func fuzzBuild(data []byte, o Options) ([]byte, error) {
 		return nil, err
 	}
 	return append(boot.Bytes(), blob.Bytes()...), nil
+}
+
+// FuzzParent builds a small layer on an arbitrary parent bootstrap, and with it as
+// chunk dictionary. It must end in an error of a known class or in an image that
+// passes its check.
+func FuzzParent(f *testing.F) {
+	upper := fuzzTar("a/b", ".wh.c")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 1<<18 {
+			return
+		}
+		base := &Image{Name: "parent", Data: data}
+		o := Options{Version: rafs.Detect(data), ChunkSize: 4096, Compressor: rafs.CompressorNone, Workers: 1}
+		if im, err := rafs.Open(data, rafs.Options{}); err == nil {
+			o.ChunkSize, o.Repeatable = im.ChunkSize(), im.Flags()&rafs.FlagExplicitUIDGID == 0
+			o.Digester, o.Compressor = im.Digester(), im.Compressor()
+		}
+		for _, o := range []Options{withParent(o, base), withDict(o, base)} {
+			_, err := fuzzBuild(upper, o)
+			if err != nil && !errors.Is(err, rafs.ErrCorrupt) && !errors.Is(err, rafs.ErrUnsupported) &&
+				!errors.Is(err, ErrInconsistent) && !errors.Is(err, ErrOptions) && !errors.Is(err, ErrSource) {
+				t.Fatalf("error of no class: %v", err)
+			}
+			if err != nil && strings.Contains(err.Error(), "check the result") {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+func withParent(o Options, im *Image) Options {
+	o.Parent = im
+	return o
+}
+
+func withDict(o Options, im *Image) Options {
+	o.ChunkDict = im
+	return o
+}
+
+// fuzzTar packs files that hold their names.
+func fuzzTar(names ...string) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, name := range names {
+		_ = w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Size: int64(len(name)), Mode: 0o644})
+		_, _ = w.Write([]byte(name))
+	}
+	_ = w.Close()
+	return b.Bytes()
 }

@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 
@@ -14,12 +15,16 @@ type chunkID struct {
 	index rafs.ChunkIndex
 }
 
-// loadImage reads a whole bootstrap into the tree model. Every inode gets the
-// layer number and the flag inodeLower. Memory is bounded by the size of the
+// loadImage reads a whole bootstrap into the tree model, after a check: what is
+// wrong with it must not come out as a fault of what is made of it. Every inode
+// gets the layer number and the flag inodeLower. Memory is bounded by the size of the
 // bootstrap: a directory reached twice is an error.
-func loadImage(im *Image, layer uint32) (*image, error) {
+func loadImage(ctx context.Context, im *Image, layer uint32) (*image, error) {
 	src, err := rafs.Open(im.Data, rafs.Options{Name: im.Name})
 	if err != nil {
+		return nil, fmt.Errorf("%s: %w", im.Name, err)
+	}
+	if _, err := src.Check(ctx, rafs.CheckOptions{MaxProblems: 1}); err != nil {
 		return nil, fmt.Errorf("%s: %w", im.Name, err)
 	}
 	m, err := loadTree(src, layer)

@@ -105,7 +105,7 @@ type merger struct {
 func (m *merger) load(ctx context.Context, layers []Layer) error {
 	m.dict = map[string]rafs.Blob{}
 	if m.o.ChunkDict != nil {
-		d, err := loadImage(m.o.ChunkDict, 0)
+		d, err := loadImage(ctx, m.o.ChunkDict, 0)
 		if err != nil {
 			return fmt.Errorf("chunk dictionary: %w", err)
 		}
@@ -114,7 +114,7 @@ func (m *merger) load(ctx context.Context, layers []Layer) error {
 		}
 	}
 	if m.o.Parent != nil {
-		p, err := loadImage(m.o.Parent, 0)
+		p, err := loadImage(ctx, m.o.Parent, 0)
 		if err != nil {
 			return fmt.Errorf("parent: %w", err)
 		}
@@ -124,7 +124,7 @@ func (m *merger) load(ctx context.Context, layers []Layer) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		l, err := loadImage(&layers[i].Image, uint32(len(m.images)))
+		l, err := loadImage(ctx, &layers[i].Image, uint32(len(m.images)))
 		if err != nil {
 			return fmt.Errorf("layer %d: %w", i+1, err)
 		}

@@ -53,7 +53,7 @@ func (s *sections) write() error {
 		if b.src.ref() {
 			id, e.MetaDigest, e.MetaFileSize = b.archive.id(), b.blob.digest(), b.blob.size
 		} else {
-			e.CompressedSize = b.blob.size
+			e.CompressedSize = b.o.BlobOffset + b.blob.size
 		}
 	}
 	return s.encode(id)
@@ -93,7 +93,7 @@ func (s *sections) data() error {
 			}
 		}
 	}
-	e.CompressedSize = b.blob.size
+	e.CompressedSize = b.o.BlobOffset + b.blob.size
 	if b.src.ref() {
 		e.CompressedSize = b.archive.size
 	}
