@@ -90,6 +90,7 @@ type exporter struct {
 	o    ExportOptions
 	size uint64
 	done uint64
+	data uint64 // bytes of all blobs
 }
 
 // layout computes the size of the disk and refuses images without a flat view.
@@ -110,6 +111,7 @@ func (e *exporter) layout() error {
 				Field: "device.mapped_blkaddr", Why: fmt.Sprintf("%#x, what is before ends at %#x", at, e.size)}
 		}
 		e.size = at + uint64(b.Blocks)*block
+		e.data += uint64(b.Blocks) * block
 	}
 	return nil
 }
@@ -170,6 +172,6 @@ func (e *exporter) copyTar(i uint16, at, end uint64) error {
 func (e *exporter) progress(n int) {
 	e.done += uint64(n)
 	if e.o.Progress != nil {
-		e.o.Progress(e.done, 0, "exported")
+		e.o.Progress(e.done, e.data, "exported")
 	}
 }

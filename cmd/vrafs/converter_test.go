@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/md5"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -295,6 +296,32 @@ func TestRealImagesAreCheckedAndDamageIsNamed(t *testing.T) {
 	out, err := nydusImageCommand(t.Context(), "check", filepath.Join(samples, "v5-obsolete-layout.boot")).CombinedOutput()
 	if err == nil || !bytes.Contains(out, []byte("v5-obsolete-layout.boot")) || !bytes.Contains(out, []byte("pre-release RAFS v5 inode layout")) {
 		t.Errorf("obsolete layout: %v\n%s", err, out)
+	}
+}
+
+func TestPublishedImageGivesThePublishedFiles(t *testing.T) {
+	samples := testenv.Testdata(t)
+	list, err := os.ReadFile(filepath.Join(samples, "v5-sha256-none.md5"))
+	must(t, err)
+	files := 0
+	for line := range strings.Lines(string(list)) {
+		want, path, ok := strings.Cut(strings.TrimSpace(line), "  ")
+		if !ok {
+			continue
+		}
+		cmd := nydusImageCommand(t.Context(), "cat", "-D", samples, filepath.Join(samples, "v5-sha256-none.boot"), path)
+		cmd.Args[0] = "vrafs"
+		out, err := cmd.Output()
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		if got := fmt.Sprintf("%x", md5.Sum(out)); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+		files++
+	}
+	if files == 0 {
+		t.Error("no files in the list")
 	}
 }
 
