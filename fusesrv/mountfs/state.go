@@ -61,7 +61,12 @@ type saved struct {
 }
 
 // State returns the state of the connection.
-func (f *FS) State() []byte {
+func (f *FS) State() []byte { return f.state(true) }
+
+// Portable is State without Extra, for a peer that must not see it.
+func (f *FS) Portable() []byte { return f.state(false) }
+
+func (f *FS) state(extra bool) []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t := f.table.Load()
@@ -77,16 +82,18 @@ func (f *FS) State() []byte {
 		})
 	}
 	for _, m := range t.mounts {
-		e.Nested(tagMount, m.save)
+		e.Nested(tagMount, func(e *tlv.Encoder) { m.save(e, extra) })
 	}
 	return e.Finish()
 }
 
-func (m *mount) save(e *tlv.Encoder) {
+func (m *mount) save(e *tlv.Encoder, extra bool) {
 	e.Uint(tagNumber, uint64(m.number))
 	e.Text(tagPath, m.path)
 	e.Text(tagIdentity, m.o.Identity)
-	e.Bytes(tagExtra, m.o.Extra)
+	if extra {
+		e.Bytes(tagExtra, m.o.Extra)
+	}
 	e.Uint(tagGone, flag(m.gone.Load()))
 	e.Uint(tagHandles, uint64(m.opens.Load()))
 }

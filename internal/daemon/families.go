@@ -58,7 +58,7 @@ func (d *Daemon) Families() []api.Family {
 
 // families are the counters of one image.
 func (im *image) families(s *familySet) {
-	t := im.stats.Totals()
+	t := im.stats.Load().Totals()
 	requestFamilies(s, &t, im.place)
 	c := im.cache.Stats()
 	cacheFamilies(s, &c, im.place)

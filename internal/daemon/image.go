@@ -31,8 +31,8 @@ type image struct {
 	boot    *bootload.Bootstrap
 	cache   *blobcache.Cache
 	view    *imagefs.FS
-	stats   *fusesrv.Stats
-	files   *fileStats // nil unless the configuration asks for one of its parts
+	stats   atomic.Pointer[fusesrv.Stats] // of the mount
+	files   *fileStats                    // nil unless the configuration asks for one of its parts
 	backend *backendStats
 
 	prefetchFiles []string // instead of the image's own table, unless nil
@@ -167,7 +167,7 @@ func (im *image) options() mountfs.MountOptions {
 }
 
 // counted takes the counters of the mount.
-func (im *image) counted(s *fusesrv.Stats) { im.stats = s }
+func (im *image) counted(s *fusesrv.Stats) { im.stats.Store(s) }
 
 // start begins to warm the cache if the configuration says so.
 func (im *image) start() {

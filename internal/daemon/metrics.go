@@ -83,7 +83,7 @@ func (im *image) fsStats() api.FSStats {
 		ID: im.place, MeasureLatency: true,
 		FilesAccountEnabled: r.IOStatsFiles, AccessPatternEnabled: r.AccessPattern, RecordLatestReadFiles: r.LatestReadFiles,
 	}
-	t := im.stats.Totals()
+	t := im.stats.Load().Totals()
 	for op, i := range opIndex {
 		out.FopHits[i] += t.Hits[op]
 		out.FopErrors[i] += t.Errors[op]

@@ -27,8 +27,9 @@ const (
 
 // Records of the state.
 const (
-	tagBoot   = tlv.Required | 1 // id of the boot the state belongs to
-	tagDevice = tlv.Required | 2 // what the guest negotiated, what is mounted and was (virtiofs)
+	tagBoot    = tlv.Required | 1 // id of the boot the state belongs to
+	tagSession = tlv.Required | 2 // what the guest negotiated (fusesrv)
+	tagTree    = tlv.Required | 3 // what is mounted and was, with its numbers (mountfs)
 )
 
 // Records of one mount, which package mountfs keeps for us.
@@ -44,14 +45,18 @@ const (
 
 // A savedState is what a daemon needs to go on for a killed one.
 type savedState struct {
-	boot   string
-	device []byte
+	boot    string
+	session []byte // none before INIT
+	tree    []byte
 }
 
 func (s *savedState) encode() []byte {
 	e := tlv.Start(stateMagic, stateVersion, stateReader)
 	e.Text(tagBoot, s.boot)
-	e.Bytes(tagDevice, s.device)
+	if s.session != nil {
+		e.Bytes(tagSession, s.session)
+	}
+	e.Bytes(tagTree, s.tree)
 	return e.Finish()
 }
 
@@ -62,7 +67,7 @@ func decodeState(p []byte) (*savedState, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := tlv.Records(body, tagBoot, tagDevice)
+	records, err := tlv.Records(body, tagBoot, tagSession, tagTree)
 	if err != nil {
 		return nil, err
 	}
@@ -71,8 +76,10 @@ func decodeState(p []byte) (*savedState, error) {
 		switch r.Tag {
 		case tagBoot:
 			s.boot = string(r.Value)
-		case tagDevice:
-			s.device = r.Value
+		case tagSession:
+			s.session = r.Value
+		case tagTree:
+			s.tree = r.Value
 		}
 	}
 	return s, nil

@@ -15,7 +15,7 @@ import (
 )
 
 func sampleState() *savedState {
-	return &savedState{boot: "b", device: []byte{1, 2}}
+	return &savedState{boot: "b", session: []byte{1, 2}, tree: []byte{3}}
 }
 
 func sampleMount() *savedMount {
@@ -71,7 +71,7 @@ func TestStateFileIsPrivateAndOfThisBoot(t *testing.T) {
 	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("got %v, %v", fi.Mode(), err)
 	}
-	if s, err := f.read(); err != nil || len(s.device) != 2 {
+	if s, err := f.read(); err != nil || len(s.session) != 2 {
 		t.Errorf("got %v, %v", s, err)
 	}
 	f.boot = "another boot"

@@ -85,6 +85,27 @@ func (d *Daemon) restore(tree []byte) error {
 	return nil
 }
 
+// take goes on with the guest of another host. Its state comes through a front-end
+// that may be in the guest's hands, so it names no file to open: what the guest
+// has must be mounted here already. What was unmounted there is stale.
+func (d *Daemon) take(tree []byte) error {
+	err := d.root.Load(tree, true, func(s mountfs.SavedMount) (mountfs.Mountable, mountfs.MountOptions, error) {
+		if s.Gone {
+			return nil, mountfs.MountOptions{}, nil
+		}
+		return nil, mountfs.MountOptions{}, fmt.Errorf("the guest has an image here that is not mounted: mount it before the migration")
+	})
+	if err != nil {
+		return err
+	}
+	for _, got := range d.root.Mounts() {
+		if m := d.mounts.get(got.Path); m != nil {
+			m.content.counted(got.Stats)
+		}
+	}
+	return nil
+}
+
 // reopen opens the content of a saved mount.
 func (d *Daemon) reopen(s mountfs.SavedMount) (*mounted, error) {
 	saved, err := decodeMount(s.Extra)

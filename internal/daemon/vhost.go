@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"path/filepath"
 	"sync/atomic"
@@ -22,7 +23,7 @@ import (
 type vhost struct {
 	d         *Daemon
 	server    *fusesrv.Server
-	dev       *virtiofs.Device
+	dev       migrating
 	stats     vhostuser.Stats
 	sock      *socket
 	state     *stateFile
@@ -42,10 +43,11 @@ func newVhost(d *Daemon) (*vhost, error) {
 	v := &vhost{d: d, state: state}
 	v.server = fusesrv.NewServer(d.root, fusesrv.Options{Changed: v.changed})
 	d.root.Serve(v.server.Quiesce)
-	v.dev, err = virtiofs.New(v.server, virtiofs.Options{
+	dev, err := virtiofs.New(v.server, virtiofs.Options{
 		Tag: o.Tag, Queues: int(o.Queues), Workers: int(d.cfg.Limits.Workers),
-		Save: d.root.State, Load: d.restore,
+		Save: d.root.Portable, Load: d.take,
 	})
+	v.dev = migrating{dev, v}
 	return v, err
 }
 
@@ -59,11 +61,43 @@ func (v *vhost) resume() error {
 	if err != nil || s == nil {
 		return err
 	}
-	if err := v.dev.Restore(s.device); err != nil {
+	if err := v.restore(s); err != nil {
 		return fmt.Errorf("saved state: %w; remove %s to start anew", err, v.state.path)
 	}
 	v.d.log.Info("going on for a daemon that was killed", "state", v.state.path)
 	return nil
+}
+
+// restore goes on as s says; nothing has changed if it fails.
+func (v *vhost) restore(s *savedState) error {
+	if s.session == nil {
+		return v.d.restore(s.tree)
+	}
+	settings, err := fusesrv.ParseSettings(s.session)
+	if err != nil {
+		return err
+	}
+	if err := v.d.restore(s.tree); err != nil {
+		return err
+	}
+	v.server.Restore(settings)
+	return nil
+}
+
+// A migrating device saves the state that a migration brought, as it does every
+// other change.
+type migrating struct {
+	*virtiofs.Device
+	v *vhost
+}
+
+// LoadState takes a guest over from another host.
+func (m migrating) LoadState(r io.Reader) error {
+	if err := m.Device.LoadState(r); err != nil {
+		m.v.d.events.add("migration: " + err.Error())
+		return err
+	}
+	return m.v.save()
 }
 
 // changed saves what the guest negotiated before it hears of it.
@@ -75,7 +109,13 @@ func (v *vhost) changed(*fusesrv.Settings) {
 
 // save writes the state.
 func (v *vhost) save() error {
-	return v.state.write(func() *savedState { return &savedState{device: v.dev.State()} })
+	return v.state.write(func() *savedState {
+		s := &savedState{tree: v.d.root.State()}
+		if t := v.server.Settings(); t.Major != 0 {
+			s.session = t.Save()
+		}
+		return s
+	})
 }
 
 // open listens. Front-ends that connect before serve are not lost.
