@@ -79,6 +79,25 @@ func TestFilesInArchitectureExist(t *testing.T) {
 	}
 }
 
+// TestArchitectureNamesEveryPackage wants each package in code type with a slash at
+// its end. Programs, and packages for tests that stand below what they test, are
+// told by their folder.
+func TestArchitectureNamesEveryPackage(t *testing.T) {
+	tr := load(t)
+	b, err := os.ReadFile(filepath.Join(tr.root, "docs", "ARCHITECTURE.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range tr.pkgs {
+		if p.under("cmd", "backend") || strings.HasSuffix(p.rel, "test") || strings.Count(p.rel, "/") > 1 {
+			continue
+		}
+		if !strings.Contains(string(b), "`"+p.rel+"/`") {
+			t.Errorf("docs/ARCHITECTURE.md does not say what %s/ is for", p.rel)
+		}
+	}
+}
+
 // TestPromisesNameTestsThatExist reads docs/PROMISES.md.
 func TestPromisesNameTestsThatExist(t *testing.T) {
 	tr := load(t)
