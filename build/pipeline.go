@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"fmt"
+	"hash"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -103,7 +104,7 @@ type pipeline struct {
 	out     *blobOut
 	o       *Options
 	w       io.Writer           // stored bytes; may be io.Discard
-	hash    io.Writer           // hashes stored bytes, nil if nobody needs it
+	hash    hash.Hash           // hashes stored bytes, nil if nobody needs it
 	cache   *cacheWriter        // uncompressed bytes, may be nil
 	results []stored            // by the writer, in order of units
 	read    func(*job) error    // fills reads of a job, by a worker
