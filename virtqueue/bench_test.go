@@ -49,12 +49,7 @@ func BenchmarkPopPush(b *testing.B) {
 	for _, k := range kinds {
 		b.Run(k.name, func(b *testing.B) {
 			d, q, a, _ := newPair(b, k.cfg, nil)
-			segs, err := a.Alloc(8192, 4096)
-			if err != nil {
-				b.Fatal(err)
-			}
-			in := []virtqueue.Seg{{Addr: segs, Len: 40}, {Addr: segs + 64, Len: 40}}
-			out := []virtqueue.Seg{{Addr: segs + 128, Len: 16}, {Addr: segs + 4096, Len: 4096}}
+			in, out := fourBuffers(b, a)
 			var c virtqueue.Chain
 			b.ReportAllocs()
 			for n := 0; n < b.N; n += 32 {
