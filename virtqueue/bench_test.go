@@ -10,7 +10,13 @@ import (
 // newPair returns a driver and the device's queue of one ring on Go memory.
 func newPair(t testing.TB, cfg virtqueuetest.Config, change func(*virtqueue.Config)) (*virtqueuetest.Driver, *virtqueue.Queue, *virtqueuetest.Arena, *virtqueue.Space) {
 	t.Helper()
-	arena, space, err := virtqueuetest.NewHeapArena(16 << 20)
+	return newPairIn(t, 16<<20, cfg, change)
+}
+
+// newPairIn is newPair with so many bytes of guest memory.
+func newPairIn(t testing.TB, size int, cfg virtqueuetest.Config, change func(*virtqueue.Config)) (*virtqueuetest.Driver, *virtqueue.Queue, *virtqueuetest.Arena, *virtqueue.Space) {
+	t.Helper()
+	arena, space, err := virtqueuetest.NewHeapArena(size)
 	if err != nil {
 		t.Fatal(err)
 	}

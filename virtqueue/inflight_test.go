@@ -184,7 +184,7 @@ func FuzzInflight(f *testing.F) {
 	f.Fuzz(func(t *testing.T, region []byte, used, avail uint16) {
 		inflight := virtqueue.HeapInflight(8)
 		copy(inflight.Bytes(), region)
-		d, _, a, space := newPair(t, virtqueuetest.Config{Size: 8, Base: used}, nil)
+		d, _, a, space := newPairIn(t, 16<<10, virtqueuetest.Config{Size: 8, Base: used}, nil)
 		add(t, d, a, int(avail%9))
 		qc := d.QueueConfig()
 		qc.Inflight = inflight
