@@ -115,6 +115,10 @@ func (b *builder) loadBase(ctx context.Context, what string, im *Image) (*image,
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
+	// Readers take a blob that has this feature for the one the bootstrap is in.
+	for i := range m.blobs {
+		m.blobs[i].Features &^= rafs.BlobInlinedFSMeta
+	}
 	return m, b.o.compatible(m, what+" "+im.Name)
 }
 

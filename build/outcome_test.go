@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"vrafs/build"
+	"vrafs/internal/bootload"
+	"vrafs/internal/opener"
 	"vrafs/internal/testimage"
 	"vrafs/internal/testtree"
 	"vrafs/rafs"
@@ -180,13 +182,22 @@ func TestDuplicateDataIsStoredOnce(t *testing.T) {
 	}
 }
 
+// inlined takes the bootstrap out of an image's blob.
+func inlined(t *testing.T, im *testimage.Image) *build.Image {
+	t.Helper()
+	boot, err := bootload.Open(opener.Local(), im.Bootstrap)
+	steps(t, err)
+	t.Cleanup(func() { steps(t, boot.Close()) })
+	return &build.Image{Name: boot.Name, Data: boot.Bytes()}
+}
+
 func TestChunkDictionaryAndParentShareChunks(t *testing.T) {
 	tree := smallTree(t)
 	for _, v := range []rafs.Version{rafs.V5, rafs.V6} {
-		base := testimage.Make(t, testimage.Options{Source: tree, Version: v})
+		base := testimage.Make(t, testimage.Options{Source: tree, Version: v, Layout: testimage.Inline})
 		for _, o := range []build.Options{
-			{Version: v, ChunkDict: readImage(t, base.Bootstrap)},
-			{Version: v, Parent: readImage(t, base.Bootstrap)},
+			{Version: v, ChunkDict: inlined(t, base)},
+			{Version: v, Parent: inlined(t, base)},
 		} {
 			out := buildInto(t, build.Dir(tree), o)
 			if out.res.DataSize != 0 || out.res.BlobID != "" || len(out.res.Blobs) != 1 || out.res.Blobs[0] != base.Result.BlobID {
