@@ -85,13 +85,12 @@ func (s *chunkSet) useDict(dict *image, d rafs.Digester, blob func(uint16) (uint
 
 // A blobOut is the data blob that a build writes.
 type blobOut struct {
-	table     int // place in the blob table, -1 while it has no chunk
-	chunks    []uint32
-	off       uint64 // stored bytes so far: the next compressed offset
-	uoff      uint64 // next uncompressed offset
-	align     bool
-	batches   []batchContext
-	encrypted bool
+	table   int // place in the blob table, -1 while it has no chunk
+	chunks  []uint32
+	off     uint64 // stored bytes so far: the next compressed offset
+	uoff    uint64 // next uncompressed offset
+	align   bool
+	batches []batchContext
 }
 
 // A batchContext describes one flushed batch (rafs.md 4.6).

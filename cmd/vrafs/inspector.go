@@ -97,7 +97,7 @@ func (s *inspector) ls(string) error {
 		if _, err := fmt.Fprintln(s.out, longLine(n, p[strings.LastIndexByte(p, '/')+1:])); err != nil || !n.IsDir() {
 			return err
 		}
-		return imagewalk.SkipDir
+		return imagewalk.ErrSkipDir
 	})
 }
 

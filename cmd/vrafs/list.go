@@ -90,7 +90,7 @@ func (l *listing) ls(ctx context.Context, out *bufio.Writer, im *image, n *rafs.
 			return err
 		}
 		if n.IsDir() && !l.all {
-			return imagewalk.SkipDir
+			return imagewalk.ErrSkipDir
 		}
 		return nil
 	})

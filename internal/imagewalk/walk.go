@@ -2,7 +2,7 @@
 // its children, children in the order the image keeps them.
 //
 //	/            f("/", root)
-//	|-- a        f("/a", ..)         skip a directory's children with SkipDir
+//	|-- a        f("/a", ..)         skip a directory's children with ErrSkipDir
 //	|   `-- b    f("/a/b", ..)
 //	`-- c        f("/c", ..)
 //
@@ -22,8 +22,8 @@ import (
 	"vrafs/rafs"
 )
 
-// SkipDir, returned for a directory, leaves out what is below it.
-var SkipDir = errors.New("skip this directory")
+// ErrSkipDir, returned for a directory, leaves out what is below it.
+var ErrSkipDir = errors.New("skip this directory")
 
 // ErrTwice is the class of images in which a directory is reached twice.
 var ErrTwice = fmt.Errorf("%w: directory reached twice", rafs.ErrCorrupt)
@@ -88,7 +88,7 @@ func (w *walk) visit(path string, ino rafs.Ino) (bool, error) {
 		return false, fmt.Errorf("%q: %w", path, err)
 	}
 	if err := w.f(path, &n); err != nil {
-		if err == SkipDir && n.IsDir() {
+		if err == ErrSkipDir && n.IsDir() {
 			return false, nil
 		}
 		return false, err

@@ -69,7 +69,7 @@ func TestWalkSkipsDirectoriesAndStopsAtErrors(t *testing.T) {
 		got = append(got, p)
 		switch p {
 		case "/a":
-			return imagewalk.SkipDir
+			return imagewalk.ErrSkipDir
 		case "/b/y":
 			return stop
 		}
