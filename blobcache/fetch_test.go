@@ -191,7 +191,7 @@ func TestNeighbouringMissesBecomeOneRequest(t *testing.T) {
 			}
 		})
 	}
-	for waiting(e.store.sched) < 62 {
+	for underWay(e.store.sched) < 64 {
 		runtime.Gosched()
 	}
 	close(gate)
@@ -202,11 +202,11 @@ func TestNeighbouringMissesBecomeOneRequest(t *testing.T) {
 	e.check(s.all())
 }
 
-// waiting gives the number of flights that no request has taken.
-func waiting(s *scheduler) int {
+// underWay gives the number of flights.
+func underWay(s *scheduler) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.pending)
+	return len(s.flights)
 }
 
 func TestAmplifyTakesNeighboursAlong(t *testing.T) {
