@@ -3,6 +3,8 @@ package mountfs
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"vrafs/internal/tlv"
 )
@@ -75,9 +77,10 @@ func (f *FS) state(extra bool) []byte {
 	e.Uint(tagNextDir, f.nextDir)
 	e.Uint(tagLatched, f.latched.Load())
 	e.Uint(tagRooted, flag(t.rooted))
-	for _, d := range t.dirs {
+	for _, id := range slices.Sorted(maps.Keys(t.dirs)) {
+		d := t.dirs[id]
 		e.Nested(tagDir, func(e *tlv.Encoder) {
-			e.Uint(tagDirID, d.id)
+			e.Uint(tagDirID, id)
 			e.Text(tagDirPath, d.path)
 		})
 	}
