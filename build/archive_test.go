@@ -6,12 +6,15 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"vrafs/build"
+	"vrafs/internal/testenv"
 	"vrafs/internal/testimage"
 	"vrafs/internal/testtree"
 	"vrafs/rafs"
@@ -63,22 +66,38 @@ func TestImageOfReferencesReadsTheOriginalArchive(t *testing.T) {
 		name string
 		data []byte
 		o    build.Options
+		long bool
 	}{
-		{"gzip", packed(t, plain, 6), inline},
-		{"best", packed(t, plain, 9), build.Options{}},
-		{"fastest", packed(t, plain, 1), build.Options{BlobTOC: true}},
-		{"stored", packed(t, plain, 0), inline},
-		{"huffman_only", packed(t, plain, gzip.HuffmanOnly), build.Options{ChunkSize: 0x10000}},
-		{"members", gzipped(t, plain[:100_000], plain[100_000:100_001], nil, plain[100_001:]), inline},
-		{"plain", plain, inline},
-		{"plain_separate", plain, build.Options{ChunkSize: 0x1000}},
+		{name: "gzip", data: packed(t, plain, 6), o: inline},
+		{name: "best", data: packed(t, plain, 9), long: true},
+		{name: "fastest", data: packed(t, plain, 1), o: build.Options{BlobTOC: true}, long: true},
+		{name: "stored", data: packed(t, plain, 0), o: inline},
+		{name: "huffman_only", data: packed(t, plain, gzip.HuffmanOnly), o: build.Options{ChunkSize: 0x10000}, long: true},
+		{name: "members", data: gzipped(t, plain[:100_000], plain[100_000:100_001], nil, plain[100_001:]), long: true},
+		{name: "plain", data: plain, o: inline},
+		{name: "plain_separate", data: plain, o: build.Options{ChunkSize: 0x1000}, long: true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			if tt.long {
+				testenv.Long(t)
+			}
 			t.Parallel()
 			got, _ := buildArchive(t, tt.data, build.TypeTarRef, tt.o)
 			testimage.Compare(t, want, got, testtree.DiffOptions{SkipRoot: true})
 		})
+	}
+}
+
+func TestSlicesOfDuplicatesAreDropped(t *testing.T) {
+	var members [][]byte
+	for i := range 40 {
+		data := archive(t, fileEntry(fmt.Sprintf("f%02d", i), strings.Repeat("same", 2000+i/20)))
+		members = append(members, data[:len(data)-1024])
+	}
+	got, res := buildArchive(t, gzipped(t, append(members, make([]byte, 1024))...), build.TypeTarRef, build.Options{})
+	if len(got) != 41 || res.DedupCount != 38 {
+		t.Errorf("%d names, %d chunks not stored again; want 41 and 38", len(got), res.DedupCount)
 	}
 }
 

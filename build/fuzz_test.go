@@ -11,7 +11,7 @@ import (
 	"vrafs/rafs"
 )
 
-// FuzzTar builds an image from arbitrary bytes. It must end in an error of class
+// FuzzTar builds images of several types from arbitrary bytes. Each must end in an error of class
 // ErrSource or in an image that passes its check, the same on every number of
 // workers.
 func FuzzTar(f *testing.F) {
@@ -19,9 +19,12 @@ func FuzzTar(f *testing.F) {
 		if len(data) > 1<<18 {
 			return
 		}
-		for _, version := range []rafs.Version{rafs.V6, rafs.V5} {
-			o := Options{Version: version, ChunkSize: 4096, Compressor: rafs.CompressorLZ4, Workers: 1}
-			first, err := fuzzBuild(data, o)
+		for _, kind := range []struct {
+			typ     SourceType
+			version rafs.Version
+		}{{TypeTar, rafs.V6}, {TypeTar, rafs.V5}, {TypeTarRef, rafs.V6}, {TypeTarfs, rafs.V6}} {
+			o := Options{Version: kind.version, ChunkSize: 4096, Compressor: rafs.CompressorLZ4, Workers: 1}
+			first, err := fuzzBuild(kind.typ, data, o)
 			if err != nil {
 				if !errors.Is(err, ErrSource) {
 					t.Fatalf("error of no class: %v", err)
@@ -29,7 +32,7 @@ func FuzzTar(f *testing.F) {
 				continue
 			}
 			o.Workers = 3
-			second, err := fuzzBuild(data, o)
+			second, err := fuzzBuild(kind.typ, data, o)
 			if err != nil || !bytes.Equal(first, second) {
 				t.Fatalf("not the same with three workers: %v", err)
 			}
@@ -39,9 +42,9 @@ func FuzzTar(f *testing.F) {
 
 // fuzzBuild gives bootstrap and blob, one after the other. Holes are limited to
 // keep a round short.
-func fuzzBuild(data []byte, o Options) ([]byte, error) {
+func fuzzBuild(typ SourceType, data []byte, o Options) ([]byte, error) {
 	var boot, blob bytes.Buffer
-	b, err := newBuilder(Stream(TypeTar, bytes.NewReader(data), "fuzz"), Sink{BlobWriter: &blob, BootstrapWriter: &boot}, o)
+	b, err := newBuilder(Stream(typ, bytes.NewReader(data), "fuzz"), Sink{BlobWriter: &blob, BootstrapWriter: &boot}, o)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +71,7 @@ func FuzzParent(f *testing.F) {
 			o.Digester, o.Compressor = im.Digester(), im.Compressor()
 		}
 		for _, o := range []Options{withParent(o, base), withDict(o, base)} {
-			_, err := fuzzBuild(upper, o)
+			_, err := fuzzBuild(TypeTar, upper, o)
 			if err != nil && !errors.Is(err, rafs.ErrCorrupt) && !errors.Is(err, rafs.ErrUnsupported) &&
 				!errors.Is(err, ErrInconsistent) && !errors.Is(err, ErrOptions) && !errors.Is(err, ErrSource) {
 				t.Fatalf("error of no class: %v", err)

@@ -103,6 +103,9 @@ func (s *sections) data() error {
 // meta writes the chunk info array and its header (rafs.md 4.3, 4.4).
 func (s *sections) meta(e *rafs.Blob) error {
 	b := s.b
+	if x := b.archive.index; x != nil {
+		x.prune(b.set, b.own.chunks)
+	}
 	contexts, tables := b.contexts()
 	s.array = append(b.chunkInfos(e.Features), tables...)
 	if len(s.array) > rafs.BlobMetaMaxV2 {

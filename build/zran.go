@@ -94,6 +94,27 @@ func (x *zranIndex) end(size uint64) place {
 	}
 }
 
+// prune drops slices that only chunks needed which turned out to be duplicates,
+// and renumbers the rest: readers want no more slices than chunks.
+func (x *zranIndex) prune(set *chunkSet, chunks []uint32) {
+	number := make([]uint32, len(x.slices)) // new number + 1, 0 if not used
+	for _, id := range chunks {
+		number[set.list[id].Unit] = 1
+	}
+	kept := x.slices[:0]
+	for i := range x.slices {
+		if number[i] != 0 {
+			kept = append(kept, x.slices[i])
+			number[i] = uint32(len(kept))
+		}
+	}
+	x.slices = kept
+	for _, id := range chunks {
+		c := &set.list[id]
+		c.Unit = number[c.Unit] - 1
+	}
+}
+
 // encode is the context table and the dictionaries behind it.
 func (x *zranIndex) encode() (table, dicts []byte) {
 	for i := range x.slices {
