@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,6 +28,8 @@ type image struct {
 	place   string
 	config  *config.Config
 	boot    *bootload.Bootstrap
+	super   api.SuperBlock
+	mount   mountfs.MountOptions
 	cache   *blobcache.Cache
 	view    *imagefs.FS
 	stats   atomic.Pointer[fusesrv.Stats] // of the mount
@@ -48,18 +49,21 @@ type image struct {
 // openImage opens the image of a mount command. It asks no network: a blob that
 // can't be had shows at its first read.
 func (d *Daemon) openImage(place string, cmd api.MountCmd, c *config.Config, since time.Time) (*image, error) {
-	boot, err := bootload.Open(d.o, cmd.Source)
+	im := &image{place: place, config: c, prefetchFiles: cmd.PrefetchFiles, backend: &backendStats{}, log: d.log, release: func() {}}
+	err := guarded(func() (err error) {
+		if im.boot, err = bootload.Open(d.o, cmd.Source); err != nil {
+			return err
+		}
+		if err := d.fill(im, since); err != nil {
+			return fmt.Errorf("%s: %w", cmd.Source, err)
+		}
+		return nil
+	})
 	if err != nil {
+		im.close()
 		return nil, fmt.Errorf("open image: %w", err)
 	}
-	im := &image{place: place, config: c, boot: boot, prefetchFiles: cmd.PrefetchFiles,
-		backend: &backendStats{}, log: d.log, release: func() {}}
-	if err := d.fill(im, since); err != nil {
-		im.release()
-		_ = boot.Close()
-		return nil, fmt.Errorf("open image %s: %w", cmd.Source, err)
-	}
-	d.log.Info("RAFS features: " + strings.ReplaceAll(boot.Image.Flags().String(), "|", " | "))
+	d.log.Info("RAFS features: " + strings.ReplaceAll(im.boot.Image.Flags().String(), "|", " | "))
 	return im, nil
 }
 
@@ -92,9 +96,10 @@ func (d *Daemon) fill(im *image, since time.Time) error {
 		Xattr: r.EnableXattr, Validate: r.Validate && im.boot.Image.Version() == rafs.V5, MountTime: since,
 	})
 	if err != nil {
-		_ = im.cache.Close()
+		return err
 	}
-	return err
+	im.super, im.mount = superBlock(im.boot.Image, im.boot.Bytes()), im.mountOptions()
+	return nil
 }
 
 func chain(first, then func()) func() { return func() { first(); then() } }
@@ -156,8 +161,11 @@ func (d *Daemon) observer(im *image) func(int, time.Duration, error) {
 
 func (im *image) fs() mountfs.Mountable { return im.view }
 
-// options are how the image is mounted. Its identity is the bootstrap's content.
-func (im *image) options() mountfs.MountOptions {
+func (im *image) options() mountfs.MountOptions { return im.mount }
+
+// mountOptions are how the image is mounted. Its identity is the bootstrap's
+// content.
+func (im *image) mountOptions() mountfs.MountOptions {
 	p := im.boot.Bytes()
 	o := mountfs.MountOptions{Identity: fmt.Sprintf("rafs %08x %d", imagefs.Generation(p), len(p)), Xattrs: im.view.HasXattrs()}
 	if im.files != nil {
@@ -178,28 +186,33 @@ func (im *image) start() {
 		return
 	}
 	im.wg.Go(func() {
-		debug.SetPanicOnFault(true)
-		defer func() {
-			if r := recover(); r != nil {
-				im.log.Error("prefetch ended: the bootstrap was cut short", "mountpoint", im.place, "err", fmt.Sprint(r))
-			}
-		}()
-		p := &prefetcher{im: im.boot.Image, cache: im.cache, log: im.log}
-		p.run(ctx, c, im.prefetchFiles)
+		err := guarded(func() error {
+			p := &prefetcher{im: im.boot.Image, cache: im.cache, log: im.log}
+			p.run(ctx, c, im.prefetchFiles)
+			return nil
+		})
+		if err != nil {
+			im.log.Error("prefetch ended", "mountpoint", im.place, "err", err)
+		}
 	})
 }
 
-// close releases the image, once. Nobody may be asking it for anything any more.
+// close releases the image or what there is of it, once. Nobody may be asking it
+// for anything any more.
 func (im *image) close() { im.once.Do(im.end) }
 
 func (im *image) end() {
 	if im.stop != nil {
 		im.stop()
 	}
-	_ = im.cache.Close()
+	if im.cache != nil {
+		_ = im.cache.Close()
+	}
 	im.wg.Wait()
 	im.release()
-	_ = im.boot.Close()
+	if im.boot != nil {
+		_ = im.boot.Close()
+	}
 }
 
 // describe fills in GET daemon's entry.

@@ -161,7 +161,7 @@ func (d *Daemon) Backend(_ context.Context, mountpoint string) (api.SuperBlock, 
 	}
 	if m := d.mounts.get(place); m != nil {
 		if im, ok := m.content.(*image); ok {
-			return superBlock(im.boot.Image, im.boot.Bytes()), nil
+			return im.super, nil
 		}
 	}
 	return api.SuperBlock{}, fmt.Errorf("no rafs filesystem is mounted at %.256s", place)
