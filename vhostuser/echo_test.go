@@ -69,7 +69,23 @@ func (e *echo) Reset() {
 	e.resets++
 }
 
+// setState says what SaveState writes and whether LoadState refuses.
+func (e *echo) setState(saved []byte, refuse bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.saved, e.refuseState = saved, refuse
+}
+
+// loaded returns what LoadState was given last.
+func (e *echo) loaded() []byte {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.state
+}
+
 func (e *echo) SaveState(w io.Writer) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	_, err := w.Write(e.saved)
 	return err
 }
@@ -79,6 +95,8 @@ func (e *echo) LoadState(r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if e.refuseState {
 		return errors.New("state of another device")
 	}
@@ -191,10 +209,10 @@ func (q *echoQueue) park(head uint16, writable []virtqueue.Seg, token uint64, st
 		abort = nil
 	}
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	gate := e.gate
 	e.parked++
 	e.cond.Broadcast()
-	e.mu.Unlock()
 	e.workers.Go(func() {
 		debug.SetPanicOnFault(true)
 		defer func() {

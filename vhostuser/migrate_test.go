@@ -83,7 +83,7 @@ func TestMigrationUnderLoad(t *testing.T) {
 		cfg.MemSize, cfg.Order = 16<<20, vhostusertest.QEMU
 		s, g, e, c := started(t, cfg, vhostuser.Options{})
 		for round := range testenv.Rounds(50) {
-			e.saved = []byte{byte(round), 1, 2, 3}
+			e.setState([]byte{byte(round), 1, 2, 3}, false)
 			must(t, c.stream(100, 8, 4096, always(opEcho)))
 			must(t, g.StartLog(s.Conn))
 			copied := bytes.Clone(g.Memory().Mem) // the first pass
@@ -116,8 +116,8 @@ func TestMigrationUnderLoad(t *testing.T) {
 			s = serve(t, e, vhostuser.Options{})
 			must(t, g.Realize(s.Conn))
 			must(t, s.LoadState(state))
-			if !bytes.Equal(e.state, state) {
-				t.Errorf("state % x arrived as % x", state, e.state)
+			if !bytes.Equal(e.loaded(), state) {
+				t.Errorf("state % x arrived as % x", state, e.loaded())
 			}
 			must(t, g.Activate(s.Conn))
 			recvN(t, c, 4)
@@ -148,7 +148,7 @@ func TestDeviceStateMovesWhole(t *testing.T) {
 	for _, n := range []int{0, 1, 4096, 1 << 20} {
 		state := bytes.Repeat([]byte("state of n bytes"), n/16+1)[:n]
 		from := newEcho(2)
-		from.saved = state
+		from.setState(state, false)
 		s := serve(t, from, vhostuser.Options{})
 		must(t, negotiate(s))
 		got, err := s.SaveState()
@@ -160,8 +160,8 @@ func TestDeviceStateMovesWhole(t *testing.T) {
 		s = serve(t, to, vhostuser.Options{})
 		must(t, negotiate(s))
 		must(t, s.LoadState(state))
-		if !bytes.Equal(to.state, state) {
-			t.Errorf("%d bytes loaded, want %d", len(to.state), n)
+		if !bytes.Equal(to.loaded(), state) {
+			t.Errorf("%d bytes loaded, want %d", len(to.loaded()), n)
 		}
 	}
 }
@@ -176,13 +176,13 @@ func TestDeviceStateThatGoesWrong(t *testing.T) {
 	noLeaks(t)
 	t.Run("refused_by_the_device", func(t *testing.T) {
 		e := newEcho(2)
-		e.refuseState = true
+		e.setState(nil, true)
 		s := serve(t, e, vhostuser.Options{})
 		must(t, negotiate(s))
 		if err := s.LoadState([]byte("foreign")); !errors.Is(err, vhostusertest.ErrRefused) {
 			t.Errorf("got %v", err)
 		}
-		e.refuseState = false
+		e.setState(nil, false)
 		must(t, s.LoadState([]byte("own"))) // another try
 	})
 	t.Run("while_rings_run", func(t *testing.T) {
@@ -215,7 +215,7 @@ func TestDeviceStateThatGoesWrong(t *testing.T) {
 	})
 	t.Run("reader_gone", func(t *testing.T) {
 		e := newEcho(2)
-		e.saved = make([]byte, 1<<20)
+		e.setState(make([]byte, 1<<20), false)
 		s := serve(t, e, vhostuser.Options{})
 		must(t, negotiate(s))
 		r, w, err := os.Pipe()
