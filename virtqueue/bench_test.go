@@ -20,6 +20,13 @@ func newPairIn(t testing.TB, size int, cfg virtqueuetest.Config, change func(*vi
 	if err != nil {
 		t.Fatal(err)
 	}
+	d, q := pair(t, arena, space, cfg, change)
+	return d, q, arena, space
+}
+
+// pair returns the two sides of a ring in the arena.
+func pair(t testing.TB, arena *virtqueuetest.Arena, space *virtqueue.Space, cfg virtqueuetest.Config, change func(*virtqueue.Config)) (*virtqueuetest.Driver, *virtqueue.Queue) {
+	t.Helper()
 	d, err := virtqueuetest.New(arena, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +40,7 @@ func newPairIn(t testing.TB, size int, cfg virtqueuetest.Config, change func(*vi
 		t.Fatal(err)
 	}
 	t.Cleanup(q.Close)
-	return d, q, arena, space
+	return d, q
 }
 
 var kinds = []struct {

@@ -18,7 +18,7 @@ import (
 // of words in step; with the fence taken out of store16Fence this fails whenever
 // two processors are there to run them.
 func TestNotificationFence(t *testing.T) {
-	const words, line = 1 << 16, 64
+	const words, line = 1 << 14, 64
 	for _, tt := range []struct {
 		name  string
 		store func(b []byte, off uint32)
@@ -33,7 +33,7 @@ func TestNotificationFence(t *testing.T) {
 			meet := func(me, i uint32) {
 				at[me*line].Store(i + 1)
 				for spins := 0; at[(1-me)*line].Load() <= i; spins++ {
-					if spins > 1000 { // the other side has no processor
+					if spins > 200 { // the other side has no processor
 						runtime.Gosched()
 					}
 				}
