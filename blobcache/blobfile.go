@@ -161,17 +161,20 @@ func (b *blobFile) claimed(i rafs.ChunkIndex) bool {
 func (b *blobFile) readChunk(c *rafs.Chunk, p []byte) error {
 	_, err := b.data.ReadAt(p, int64(c.Off))
 	if errors.Is(err, io.EOF) {
-		b.checkSize()
+		b.intact()
 	}
 	return err
 }
 
-// checkSize marks the file dead if it is shorter than it was made.
-func (b *blobFile) checkSize() {
+// intact reports whether the data file is as long as it was made, and marks it
+// dead if not.
+func (b *blobFile) intact() bool {
 	fi, err := b.data.Stat()
 	if err != nil || uint64(fi.Size()) < b.key.size {
 		b.dead.Store(true)
+		return false
 	}
+	return true
 }
 
 // store writes the verified bytes of a chunk and says so, in the order of the
@@ -179,15 +182,15 @@ func (b *blobFile) checkSize() {
 // chunk that has another proof is left alone: another image calls other bytes by
 // its number, and they did not pass for ours.
 func (b *blobFile) store(c *rafs.Chunk, p proof, bytes []byte) (bool, error) {
-	if !b.usable() || !b.writable {
-		return false, nil
+	if !b.usable() || !b.writable || !b.intact() {
+		return false, nil // a write would extend a file that was cut short, with zeros
 	}
 	if b.side != nil {
 		if old := b.side.read(c.Index); old != (proof{}) && old != p {
 			return false, nil
 		}
 	}
-	if _, err := b.data.WriteAt(bytes, int64(c.Off)); err != nil {
+	if _, err := b.data.WriteAt(bytes, int64(c.Off)); err != nil || !b.intact() {
 		return false, err
 	}
 	return true, b.confirm(c.Index, p)

@@ -29,10 +29,11 @@
 // punched out of a data file; when that comes it needs a write lease, so no
 // descriptor of a data file, nor a copy of one, ever leaves this package.
 //
-// Goroutines and locks. TryRead takes no lock and writes no shared memory. A
-// Fetch waits without holding anything. scheduler.mu is a leaf, held for no
-// system call; blob.mu is held while the files of a blob are opened and while
-// its tables are loaded, and is taken before scheduler.mu.
+// Goroutines and locks. TryRead takes no lock and writes no memory that other
+// readers use. A Fetch waits without holding anything. view.mu is held while the
+// files of a blob are opened and its tables loaded, also from the network, and may be
+// waited for with a context; Store.mu, Cache.mu and scheduler.mu are short and are
+// taken in the order view.mu, Store.mu, scheduler.mu, Cache.mu.
 //
 // Source: RAFS, sections 4 (data blobs), 5 (local cache files) and 8.3 (data
 // validation); design decisions 1 to 3 (docs/design/cache.md).

@@ -141,9 +141,11 @@ func (p *plan) want(s *rafs.Span, h *Held) error {
 	if made {
 		p.fresh = p.v.amplify(p.o, p.t, append(p.fresh, f))
 	}
-	if f != nil {
-		p.waits = append(p.waits, wait{s, p.o, f})
+	if f == nil {
+		p.c.complete(p.o)
+		return nil
 	}
+	p.waits = append(p.waits, wait{s, p.o, f})
 	return nil
 }
 

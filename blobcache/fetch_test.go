@@ -375,6 +375,24 @@ func TestFileCutShortUnderLoad(t *testing.T) {
 	}
 }
 
+func TestFileCutShortIsNotExtendedAgain(t *testing.T) {
+	s := makeSample(t, blobSpec{id: "one", sizes: sizes(32, 40_000)})
+	e := newEnv(t, s, t.TempDir(), Options{}, nil)
+	e.check(s.all()[:16])
+	path := filepath.Join(e.dir, "one"+dataSuffix)
+	if err := os.Truncate(path, 50_000); err != nil {
+		t.Fatal(err)
+	}
+	e.check(s.all()[30:31]) // stored past the cut it would make zeros of the rest
+	if fi, err := os.Stat(path); err != nil || fi.Size() != 50_000 {
+		t.Errorf("the file has %d bytes, %v", fi.Size(), err)
+	}
+	e.check(s.all())
+	// Whoever opens the directory next extends the file and believes no proof.
+	newEnv(t, s, e.dir, Options{}, nil).check(s.all())
+	e.check(s.all())
+}
+
 func TestDeletedFilesKeepWorking(t *testing.T) {
 	s := makeSample(t, blobSpec{id: "one", sizes: sizes(10, 5000)})
 	e := newEnv(t, s, t.TempDir(), Options{}, nil)

@@ -36,7 +36,7 @@ func (f *flight) end() uint64 { return f.chunk.CompressedOff + uint64(f.chunk.Co
 // sameUnit reports whether f and g are slices of one batch or zran unit.
 func (f *flight) sameUnit(g *flight) bool {
 	return f.chunk.UnitSize != 0 && g.chunk.UnitSize != 0 &&
-		f.chunk.Unit == g.chunk.Unit && f.chunk.CompressedOff == g.chunk.CompressedOff
+		f.chunk.Unit == g.chunk.Unit && f.chunk.UnitSize == g.chunk.UnitSize && f.chunk.CompressedOff == g.chunk.CompressedOff
 }
 
 // errorf wraps err with the name of the chunk.

@@ -70,13 +70,4 @@ func (m *marks) set(c *rafs.Chunk) {
 	}
 }
 
-// clear takes all marks back.
-func (m *marks) clear() {
-	for i := range m.words {
-		if m.words[i].Load() != 0 && m.words[i].Swap(0) != 0 {
-			m.count.Add(^uint32(0))
-		}
-	}
-}
-
 func (m *marks) close() error { return m.mem.Close() }

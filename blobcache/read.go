@@ -141,24 +141,14 @@ func (c *Cache) readSpan(r *Reader, s *rafs.Span, cur *cursor, h *Held) (uint64,
 		return r.fillAll(int(h.file.Fd()), uint64(at), uint64(s.Len), cur)
 	}
 	o := c.openView(s.Blob)
-	if o == nil || !o.verified(s) || !o.file.usable() {
+	if o == nil || !o.verified(s) || o.file.data == nil {
 		return 0, ErrMiss
 	}
 	n, err := r.fillAll(o.file.fd, s.Off, uint64(s.Len), cur)
-	if err == ErrMiss {
-		o.cutShort()
+	if err == ErrMiss { // the file ended before a verified chunk did
+		o.file.intact()
 	}
 	return n, err
-}
-
-// cutShort is called when the data file ended before a verified chunk.
-func (o *openView) cutShort() {
-	if o.plain {
-		return
-	}
-	if o.file.checkSize(); o.file.dead.Load() {
-		o.clear()
-	}
 }
 
 // fillAll is fill until all is there or the file has no more, which is ErrMiss.

@@ -39,7 +39,9 @@ type openView struct {
 }
 
 // verified reports whether the bytes of s can be read from the file.
-func (o *openView) verified(s *rafs.Span) bool { return o.plain || o.covers(s) }
+func (o *openView) verified(s *rafs.Span) bool {
+	return !o.file.dead.Load() && (o.plain || o.covers(s))
+}
 
 func (v *view) lock(ctx context.Context) error {
 	select {
