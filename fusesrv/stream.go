@@ -84,11 +84,3 @@ func (s *stream) slice(dst [][]byte, off, n int) [][]byte {
 	}
 	return dst
 }
-
-// from returns the bytes from off on as a stream, reusing mem.
-func (s *stream) from(mem [][]byte, off int) stream {
-	if off >= s.total {
-		return stream{}
-	}
-	return stream{s.slice(mem, off, s.total-off), s.total - off}
-}
