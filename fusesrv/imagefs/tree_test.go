@@ -15,7 +15,7 @@ import (
 func small(t testing.TB, o testimage.Options) *testimage.Image {
 	t.Helper()
 	testenv.Need(t, testenv.Root)
-	o.Tree = testtree.Small(1)
+	o.Tree = testtree.Options{Seed: 1, Entries: 700, BigDir: 100, DataBytes: 1 << 20}
 	return testimage.Make(t, o)
 }
 
