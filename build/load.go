@@ -13,6 +13,15 @@ import (
 type chunkID struct {
 	blob  uint16
 	index rafs.ChunkIndex
+	off   uint64 // tarfs only, where numbers mean nothing
+}
+
+// id names a chunk of m.
+func (m *image) id(c *rafs.Chunk) chunkID {
+	if m.tarfs() {
+		return chunkID{blob: c.Blob, off: c.Off}
+	}
+	return chunkID{blob: c.Blob, index: c.Index}
 }
 
 // loadImage reads a whole bootstrap into the tree model, after a check: what is
@@ -84,7 +93,7 @@ func (l *treeLoader) chunkTable() error {
 
 // addChunk gives the number of c, a new one if it was not seen before.
 func (l *treeLoader) addChunk(c rafs.Chunk, fileOff uint64) uint32 {
-	key := chunkID{c.Blob, c.Index}
+	key := l.m.id(&c)
 	id, ok := l.byID[key]
 	if !ok {
 		id = uint32(len(l.m.chunks))
@@ -234,7 +243,7 @@ func (l *treeLoader) chunks(in *inode, src *rafs.Inode) error {
 			return err
 		}
 		if l.im.Version() == rafs.V6 && !l.im.Tarfs() {
-			if _, ok := l.byID[chunkID{c.Blob, c.Index}]; !ok {
+			if _, ok := l.byID[l.m.id(&c)]; !ok {
 				return fmt.Errorf("%w: chunk %d of blob %d is missing in the chunk table", rafs.ErrCorrupt, c.Index, c.Blob)
 			}
 		}

@@ -286,7 +286,7 @@ func (m *merger) image() (*image, error) {
 		for k, id := range n.in.chunks {
 			c := l.chunks[id]
 			c.Blob = uint16(m.ids[l.blobs[c.Blob].ID])
-			key := chunkID{c.Blob, c.Index}
+			key := out.id(&c.Chunk)
 			to, ok := byID[key]
 			if !ok {
 				to = uint32(len(out.chunks))
