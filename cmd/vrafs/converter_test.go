@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/md5"
 	"crypto/sha256"
@@ -122,17 +123,30 @@ func feedFIFO(path string, p []byte) error {
 // under the same name in another.
 func store(t *testing.T, blob []byte, blobs, boots string) (id string) {
 	t.Helper()
-	sum := sha256.Sum256(blob)
+	id = keep(t, blob, blobs)
+	storeBootstrap(t, id, blobs, filepath.Join(boots, id))
+	return id
+}
+
+// keep stores p in dir under its digest.
+func keep(t *testing.T, p []byte, dir string) (id string) {
+	t.Helper()
+	sum := sha256.Sum256(p)
 	id = hex.EncodeToString(sum[:])
-	must(t, os.WriteFile(filepath.Join(blobs, id), blob, 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, id), p, 0o644))
+	return id
+}
+
+// storeBootstrap takes the bootstrap out of a blob.
+func storeBootstrap(t *testing.T, id, blobs, to string) {
+	t.Helper()
 	files, err := localfs.New(opener.Local(), localfs.Options{Dir: blobs})
 	must(t, err)
 	b, err := files.Open(t.Context(), id)
 	must(t, err)
 	defer b.Close()
 	boot, err := build.ReadBootstrap(t.Context(), b)
-	must(t, err, os.WriteFile(filepath.Join(boots, id), boot, 0o644))
-	return id
+	must(t, err, os.WriteFile(to, boot, 0o644))
 }
 
 // merged is what the converter reads of merge's result.
@@ -223,6 +237,49 @@ func checkUnpacked(t *testing.T, bootstrap, blobs string, want []testtree.Entry)
 	got, err := testimage.Scan(image, dir)
 	must(t, err)
 	testimage.Compare(t, want, got, testtree.DiffOptions{})
+}
+
+func TestConverterOfReferencesLeavesTheLayersAsTheyAre(t *testing.T) {
+	testenv.Need(t, testenv.Root)
+	blobs, boots := t.TempDir(), t.TempDir()
+	var layers, metas, sizes []string
+	for _, l := range converterLayers {
+		var gz bytes.Buffer
+		w := gzip.NewWriter(&gz)
+		_, err := w.Write(layerTar(t, l...))
+		must(t, err, w.Close())
+		layer := keep(t, gz.Bytes(), blobs)
+		meta := pack(t, gz.Bytes(), "--type", "targz-ref", "--blob-inline-meta", "--features", "blob-toc")
+		if len(meta) > gz.Len()+100_000 {
+			t.Errorf("the data of the layer was stored again: %d bytes for %d", len(meta), gz.Len())
+		}
+		id := keep(t, meta, blobs)
+		storeBootstrap(t, id, blobs, filepath.Join(boots, layer))
+		layers, metas, sizes = append(layers, layer), append(metas, id), append(sizes, fmt.Sprint(len(meta)))
+	}
+	bootstrap, m := mergeLayers(t, boots, layers, "--blob-digests", strings.Join(metas, ","), "--blob-sizes", strings.Join(sizes, ","))
+	if !slices.Equal(slices.Sorted(slices.Values(m.Blobs)), slices.Sorted(slices.Values(layers))) || m.Compressor != "gzip" {
+		t.Errorf("merge says %+v, layers are %q", m, layers)
+	}
+	fifo := filepath.Join(t.TempDir(), "out.tar")
+	runQuietly(t, "", "unpack", "-l", "warn", "-D", blobs, "--output", fifo, bootstrap)
+	runQuietly(t, "", "create", "-l", "warn", "-t", "tar-rafs", "-B", fifo+".boot", "-D", blobs, fifo)
+	got, err := testimage.Scan(fifo+".boot", blobs)
+	must(t, err)
+	if !slices.Equal(paths(got), wantConverted) {
+		t.Errorf("tree %q, want %q", paths(got), wantConverted)
+	}
+	// Compacting stores the referenced data itself.
+	runQuietly(t, "", "compact", "-l", "warn", "-B", bootstrap, "-D", blobs, "-O", bootstrap+".compact")
+	got, err = testimage.Scan(bootstrap+".compact", blobs)
+	must(t, err)
+	if !slices.Equal(paths(got), wantConverted) {
+		t.Errorf("compacted tree %q, want %q", paths(got), wantConverted)
+	}
+	out, err := nydusImageCommand(t.Context(), "check", "-D", blobs, bootstrap).CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("zran")) {
+		t.Errorf("check: %v\n%s", err, out)
+	}
 }
 
 func TestPackingTheSameTarTwiceGivesTheSameBlob(t *testing.T) {
