@@ -5,8 +5,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
-	"os"
-	"slices"
 	"time"
 
 	"vrafs/internal/codec"
@@ -360,58 +358,4 @@ func checkResult(ctx context.Context, data []byte) error {
 		return fmt.Errorf("check the result: %w", err)
 	}
 	return nil
-}
-
-// commit gives the outputs their names. The bootstrap comes last: who sees it
-// finds the blob.
-func (b *builder) commit(s *sections) error {
-	id := b.blobID()
-	wrote := b.own.table >= 0 || b.o.InlineMeta
-	if b.cache != nil {
-		if b.own.table < 0 {
-			b.cache.abort()
-		} else if err := b.cache.commit(id, b.blobs[b.own.table].UncompressedSize, s.array, s.header); err != nil {
-			return err
-		}
-	}
-	if b.blob.out != nil {
-		if !wrote && b.blob.out.rename {
-			b.blob.out.abort()
-		} else if err := b.blob.out.commit(id); err != nil {
-			return fmt.Errorf("write blob: %w", err)
-		} else {
-			b.res.BlobPath = b.blob.out.path
-		}
-	}
-	if wrote {
-		b.res.BlobID, b.res.BlobSize = id, b.blob.size
-	}
-	if !b.o.InlineMeta {
-		path, err := writeBootstrap(&b.sink, s.bootstrap)
-		if err != nil {
-			b.removeBlob()
-			return err
-		}
-		b.res.Bootstrap = path
-	}
-	b.res.Version, b.res.Compressor, b.res.Inodes = b.o.Version, b.o.Compressor, uint64(s.m.num.names)
-	for i := range b.blobs {
-		name := b.blobs[i].ID
-		if i == b.own.table && !b.src.ref() {
-			name = id
-		}
-		if !slices.Contains(b.res.Blobs, name) {
-			b.res.Blobs = append(b.res.Blobs, name)
-		}
-	}
-	return nil
-}
-
-// removeBlob removes a blob that was committed already, if it was a new file.
-func (b *builder) removeBlob() {
-	if b.blob.out != nil && b.res.BlobPath != "" {
-		if st, err := os.Lstat(b.res.BlobPath); err == nil && st.Mode().IsRegular() {
-			os.Remove(b.res.BlobPath)
-		}
-	}
 }

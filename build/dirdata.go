@@ -123,3 +123,8 @@ func readFull(fd int, p []byte, off uint64, path string) error {
 	}
 	return nil
 }
+
+// errShort says that a file is not what it was when the tree was read.
+func errShort(path string) error {
+	return fmt.Errorf("%w: %q changed while it was read", ErrSource, path)
+}

@@ -97,6 +97,12 @@ func TestFailedBuildRemovesItsOutputs(t *testing.T) {
 				t.Errorf("%s: error %v, want one of class ErrSource", name, err)
 			}
 		}
+		// Everything is written but the bootstrap.
+		whole := sink
+		whole.Bootstrap = filepath.Join(dir, "missing", "boot")
+		if _, err := build.Build(t.Context(), build.Dir(tree), whole, build.Options{}); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: error %v, want that the directory is missing", name, err)
+		}
 		left, err := os.ReadDir(dir)
 		steps(t, err)
 		if len(left) != 0 {

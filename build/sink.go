@@ -59,22 +59,29 @@ func createTemp(dir string) (*output, error) {
 	return &output{f: f, path: dir, temp: f.Name(), rename: true}, nil
 }
 
-// commit closes the file and, if it has none yet, gives it the name in its directory.
+// commit closes the file and, if it has none yet, gives it the name in its
+// directory. A later abort still removes it, unless it took the place of a file
+// that was there before: that has the same content and may be in use.
 func (o *output) commit(name string) error {
 	if err := o.f.Close(); err != nil {
 		return err
 	}
-	if o.rename {
-		o.path = filepath.Join(o.path, name)
-		if err := os.Rename(o.temp, o.path); err != nil {
-			return err
-		}
+	if !o.rename {
+		return nil
 	}
-	o.temp = ""
+	path := filepath.Join(o.path, name)
+	_, missing := os.Lstat(path)
+	if err := os.Rename(o.temp, path); err != nil {
+		return err
+	}
+	o.path, o.temp = path, path
+	if missing == nil {
+		o.temp = ""
+	}
 	return nil
 }
 
-// abort closes the file and removes what can be removed.
+// abort closes the file and removes it if it is regular.
 func (o *output) abort() {
 	if o == nil {
 		return
