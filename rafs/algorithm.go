@@ -14,19 +14,7 @@ const (
 )
 
 // String gives the name used on command lines and in JSON.
-func (c Compressor) String() string {
-	switch c {
-	case CompressorNone:
-		return "none"
-	case CompressorLZ4:
-		return "lz4_block"
-	case CompressorGzip:
-		return "gzip"
-	case CompressorZstd:
-		return "zstd"
-	}
-	return fmt.Sprintf("compressor(%d)", uint8(c))
-}
+func (c Compressor) String() string { return algorithmName("compressor", compressorNames, uint8(c)) }
 
 // Valid reports whether c is a known id.
 func (c Compressor) Valid() bool { return c <= CompressorZstd }
@@ -41,15 +29,7 @@ const (
 )
 
 // String gives the name used on command lines and in JSON.
-func (d Digester) String() string {
-	switch d {
-	case DigesterBLAKE3:
-		return "blake3"
-	case DigesterSHA256:
-		return "sha256"
-	}
-	return fmt.Sprintf("digester(%d)", uint8(d))
-}
+func (d Digester) String() string { return algorithmName("digester", digesterNames, uint8(d)) }
 
 // Valid reports whether d is a known id.
 func (d Digester) Valid() bool { return d <= DigesterSHA256 }
@@ -66,18 +46,20 @@ const (
 )
 
 // String gives the cipher's name.
-func (c Cipher) String() string {
-	switch c {
-	case CipherNone:
-		return "none"
-	case CipherAES128XTS:
-		return "aes-128-xts"
-	case CipherAES256XTS:
-		return "aes-256-xts"
-	case CipherAES256GCM:
-		return "aes-256-gcm"
+func (c Cipher) String() string { return algorithmName("cipher", cipherNames, uint8(c)) }
+
+// The names of algorithms, by id.
+var (
+	compressorNames = []string{CompressorNone: "none", CompressorLZ4: "lz4_block", CompressorGzip: "gzip", CompressorZstd: "zstd"}
+	digesterNames   = []string{DigesterBLAKE3: "blake3", DigesterSHA256: "sha256"}
+	cipherNames     = []string{CipherNone: "none", CipherAES128XTS: "aes-128-xts", CipherAES256XTS: "aes-256-xts", CipherAES256GCM: "aes-256-gcm"}
+)
+
+func algorithmName(kind string, names []string, id uint8) string {
+	if int(id) < len(names) {
+		return names[id]
 	}
-	return fmt.Sprintf("cipher(%d)", uint8(c))
+	return fmt.Sprintf("%s(%d)", kind, id)
 }
 
 // A Digest is a 32-byte BLAKE3 or SHA-256 digest.

@@ -49,6 +49,8 @@ func TestNames(t *testing.T) {
 		rafs.DigesterBLAKE3.String():                               "blake3",
 		rafs.DigesterSHA256.String():                               "sha256",
 		rafs.Digester(7).String():                                  "digester(7)",
+		rafs.CipherAES128XTS.String():                              "aes-128-xts",
+		rafs.Cipher(9).String():                                    "cipher(9)",
 		rafs.SuperFlags(0).String():                                "0",
 		rafs.BlobFeatures(0).String():                              "0",
 		(rafs.FlagHashSHA256 | rafs.FlagHasXattr | 1<<40).String(): "HASH_SHA256|HAS_XATTR|0x10000000000",
