@@ -218,12 +218,18 @@ func (s *Server) leave(r *Request) {
 // returned, or when ctx ends, with its cause. What was unpublished before, no
 // call looks at any more; pending requests may.
 func (s *Server) Quiesce(ctx context.Context) error {
+	const spins, pause = 100, 100 * time.Microsecond
 	for _, w := range s.running() {
-		for was := w.epoch.Load(); was&1 == 1 && w.epoch.Load() == was; {
+		was := w.epoch.Load()
+		for n := 0; was&1 == 1 && w.epoch.Load() == was; n++ {
 			if err := context.Cause(ctx); err != nil {
 				return err
 			}
-			runtime.Gosched()
+			if n < spins { // most requests end in a few microseconds
+				runtime.Gosched()
+			} else {
+				time.Sleep(pause)
+			}
 		}
 	}
 	return nil
