@@ -5,14 +5,30 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"sync/atomic"
 
 	"vrafs/api"
 	"vrafs/config"
+	"vrafs/fusesrv"
+	"vrafs/fusesrv/mountfs"
 	"vrafs/internal/opener"
 )
 
+// A content is what is mounted.
+type content struct {
+	kind    string // "Rafs", as the API calls it
+	fs      mountfs.Mountable
+	options mountfs.MountOptions
+	stats   atomic.Pointer[fusesrv.Stats] // set when it is in the tree
+	image   *image                        // nil for what is none
+	// start begins what goes on in the background once it is mounted.
+	start func()
+	// close releases everything, once. Nobody asks for it any more.
+	close func()
+}
+
 // openContent opens what a mount command names.
-func (d *Daemon) openContent(place string, cmd api.MountCmd, o mountOptions) (content, error) {
+func (d *Daemon) openContent(place string, cmd api.MountCmd, o mountOptions) (*content, error) {
 	switch cmd.FSType {
 	case "rafs":
 	case "passthrough", "passthroughfs", "passthrough_fs":
@@ -31,7 +47,7 @@ func (d *Daemon) openContent(place string, cmd api.MountCmd, o mountOptions) (co
 	if err != nil {
 		return nil, err
 	}
-	return im, nil
+	return &content{kind: "Rafs", fs: im.view, options: im.mount, image: im, start: im.start, close: im.close}, nil
 }
 
 // rootCmd is the command line as a mount command; the configuration is nil if

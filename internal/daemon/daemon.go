@@ -38,10 +38,13 @@ type Daemon struct {
 
 // A transport brings requests to the file systems: vhost-user, or /dev/fuse.
 type transport interface {
-	// resume takes up what a killed predecessor left.
-	resume() error
-	// save keeps what a successor would need, after each change of mounts.
-	save() error
+	server
+	successor
+	reporter
+}
+
+// A server answers requests.
+type server interface {
 	// open makes what the other side connects to or sees: a listening socket, a
 	// mount. It serves nothing yet.
 	open(ctx context.Context) error
@@ -50,13 +53,25 @@ type transport interface {
 	serve(ctx context.Context) error
 	// close undoes open; keep leaves a mount and what a successor needs.
 	close(keep bool)
+}
+
+// A successor goes on for another process, and lets another go on for it.
+type successor interface {
+	// resume takes up what a killed predecessor left.
+	resume() error
+	// save keeps what a successor would need, after each change of mounts.
+	save() error
+	// upgrade carries out SendFD or Takeover.
+	upgrade(ctx context.Context, a api.Action) error
+}
+
+// A reporter says what a transport does.
+type reporter interface {
 	// inflight lists the requests under way, nil if there are none. It may be an
 	// *api.Error of kind Unsupported.
 	inflight() ([]api.Inflight, error)
 	// families adds the transport's own counters.
 	families(s *familySet)
-	// upgrade carries out SendFD or Takeover.
-	upgrade(ctx context.Context, a api.Action) error
 }
 
 // Causes of the end of a daemon.
@@ -184,7 +199,9 @@ func (d *Daemon) Wait() error {
 		defer close(done)
 		d.wg.Wait()
 		d.tree.close(errors.Is(cause, errExit))
+		d.root.Destroy() // nobody holds handles any more
 		d.mounts.close()
+		d.root.Wait()
 	}()
 	limit := time.NewTimer(endLimit)
 	defer limit.Stop()

@@ -49,8 +49,10 @@ func (d *Daemon) Families() []api.Family {
 	d.tree.families(s)
 	for _, m := range d.mounts.list() {
 		s.gauge("vrafs_mounted_seconds", "Time since the mount was made.", time.Since(m.since).Seconds(), "mountpoint", m.place)
-		if im, ok := m.content.(*image); ok {
-			im.families(s)
+		t := m.stats.Load().Totals()
+		requestFamilies(s, &t, m.place)
+		if m.image != nil {
+			m.image.families(s)
 		}
 	}
 	return s.list
@@ -58,8 +60,6 @@ func (d *Daemon) Families() []api.Family {
 
 // families are the counters of one image.
 func (im *image) families(s *familySet) {
-	t := im.stats.Load().Totals()
-	requestFamilies(s, &t, im.place)
 	c := im.cache.Stats()
 	cacheFamilies(s, &c, im.place)
 	b := im.backend.snapshot(im.config.Backend.Type)

@@ -15,7 +15,6 @@ import (
 	"vrafs/api"
 	"vrafs/blobcache"
 	"vrafs/config"
-	"vrafs/fusesrv"
 	"vrafs/fusesrv/imagefs"
 	"vrafs/fusesrv/mountfs"
 	"vrafs/internal/bootload"
@@ -32,8 +31,7 @@ type image struct {
 	mount   mountfs.MountOptions
 	cache   *blobcache.Cache
 	view    *imagefs.FS
-	stats   atomic.Pointer[fusesrv.Stats] // of the mount
-	files   *fileStats                    // nil unless the configuration asks for one of its parts
+	files   *fileStats // nil unless the configuration asks for one of its parts
 	backend *backendStats
 
 	prefetchFiles []string // instead of the image's own table, unless nil
@@ -159,10 +157,6 @@ func (d *Daemon) observer(im *image) func(int, time.Duration, error) {
 	}
 }
 
-func (im *image) fs() mountfs.Mountable { return im.view }
-
-func (im *image) options() mountfs.MountOptions { return im.mount }
-
 // mountOptions are how the image is mounted. Its identity is the bootstrap's
 // content.
 func (im *image) mountOptions() mountfs.MountOptions {
@@ -173,9 +167,6 @@ func (im *image) mountOptions() mountfs.MountOptions {
 	}
 	return o
 }
-
-// counted takes the counters of the mount.
-func (im *image) counted(s *fusesrv.Stats) { im.stats.Store(s) }
 
 // start begins to warm the cache if the configuration says so.
 func (im *image) start() {
@@ -214,15 +205,6 @@ func (im *image) end() {
 		_ = im.boot.Close()
 	}
 }
-
-// describe fills in GET daemon's entry.
-func (im *image) describe(b *api.Backend) {
-	b.BackendType, b.Config = "Rafs", im.config
-}
-
-func (im *image) label() string { return "Rafs" }
-
-func (im *image) patterns() []api.AccessPattern { return im.files.patterns() }
 
 // fileStats answers GET metrics/files.
 func (im *image) fileStats(latest bool) any {

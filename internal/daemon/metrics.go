@@ -27,11 +27,11 @@ func (d *Daemon) Metrics(q api.MetricsQuery) (any, error) {
 	case api.FSMetrics:
 		return m.fsStats(), nil
 	case api.BackendMetrics:
-		return m.backend.snapshot(m.config.Backend.Type), nil
+		return m.image.backend.snapshot(m.image.config.Backend.Type), nil
 	case api.PatternMetrics:
-		return m.patterns(), nil
+		return m.image.files.patterns(), nil
 	case api.FilesMetrics:
-		return m.fileStats(q.Latest), nil
+		return m.image.fileStats(q.Latest), nil
 	}
 	return nil, errNoCounter
 }
@@ -45,18 +45,17 @@ func (d *Daemon) inflight() (any, error) {
 	return list, nil
 }
 
-// counted finds the image that a query means.
-func (d *Daemon) counted(q api.MetricsQuery) (*image, error) {
-	var found *image
+// counted finds the mount of an image that a query means.
+func (d *Daemon) counted(q api.MetricsQuery) (*mounted, error) {
+	var found *mounted
 	for _, m := range d.mounts.list() {
-		im, ok := m.content.(*image)
-		if !ok || q.HasID && m.place != q.ID {
+		if m.image == nil || q.HasID && m.place != q.ID {
 			continue
 		}
 		if found != nil {
 			return nil, errNoCounter // ambiguous
 		}
-		found = im
+		found = m
 	}
 	if found == nil {
 		return nil, errNoCounter
@@ -77,13 +76,13 @@ var opIndex = map[fusesrv.Opcode]int{
 }
 
 // fsStats are the totals of the requests to one image.
-func (im *image) fsStats() api.FSStats {
-	r := &im.config.Rafs
+func (m *mounted) fsStats() api.FSStats {
+	r := &m.image.config.Rafs
 	out := api.FSStats{
-		ID: im.place, MeasureLatency: true,
+		ID: m.place, MeasureLatency: true,
 		FilesAccountEnabled: r.IOStatsFiles, AccessPatternEnabled: r.AccessPattern, RecordLatestReadFiles: r.LatestReadFiles,
 	}
-	t := im.stats.Load().Totals()
+	t := m.stats.Load().Totals()
 	for op, i := range opIndex {
 		out.FopHits[i] += t.Hits[op]
 		out.FopErrors[i] += t.Errors[op]
@@ -100,7 +99,7 @@ func (im *image) fsStats() api.FSStats {
 func (d *Daemon) blobcacheMetrics(q api.MetricsQuery) (any, error) {
 	byID := map[string][]*image{}
 	for _, m := range d.mounts.list() {
-		if im, ok := m.content.(*image); ok && (!q.HasID || im.config.ID == q.ID) {
+		if im := m.image; im != nil && (!q.HasID || im.config.ID == q.ID) {
 			byID[im.config.ID] = append(byID[im.config.ID], im)
 		}
 	}

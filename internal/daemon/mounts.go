@@ -8,12 +8,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vrafs/api"
 	"vrafs/config"
-	"vrafs/fusesrv"
-	"vrafs/fusesrv/mountfs"
 )
 
 var (
@@ -21,34 +20,16 @@ var (
 	errMissing = errors.New("object or filesystem doesn't exist")
 )
 
-// A mounted is one file system in the tree. It doesn't change but for what
-// Remount replaces, under mountTable.mu.
+// A mounted is one file system in the tree.
 type mounted struct {
-	place   string // cleaned
-	cmd     api.MountCmd
-	since   time.Time
-	content content
-	root    bool // from the command line
+	place string // cleaned
+	cmd   api.MountCmd
+	since time.Time
+	*content
+	root bool // from the command line
 	// restored: mounted by a predecessor that was killed. A client that repeats
 	// its mounts afterwards is not told that they exist.
-	restored bool
-}
-
-// A content is what is mounted.
-type content interface {
-	// describe fills in type and configuration for GET daemon.
-	describe(b *api.Backend)
-	// label is the type in log lines.
-	label() string
-	// fs is what the tree leads to, options how.
-	fs() mountfs.Mountable
-	options() mountfs.MountOptions
-	// counted says where requests to it are counted.
-	counted(*fusesrv.Stats)
-	// start begins what goes on in the background once it is mounted.
-	start()
-	// close releases everything, once. Nobody asks for it any more.
-	close()
+	restored atomic.Bool
 }
 
 // A mountTable is what is mounted where.
@@ -118,7 +99,10 @@ func (t *mountTable) collection() map[string]api.Backend {
 	out := map[string]api.Backend{}
 	for _, m := range t.list() {
 		b := api.Backend{Mountpoint: m.place, MountedTime: api.NewMountedTime(m.since)}
-		m.content.describe(&b)
+		b.BackendType = m.kind
+		if m.image != nil {
+			b.Config = m.image.config
+		}
 		out[m.place] = b
 	}
 	return out
@@ -128,7 +112,7 @@ func (t *mountTable) collection() map[string]api.Backend {
 func (t *mountTable) close() {
 	for _, m := range t.list() {
 		t.remove(m.place)
-		m.content.close()
+		m.close()
 	}
 }
 
@@ -159,11 +143,10 @@ func (d *Daemon) Mount(_ context.Context, mountpoint string, cmd api.MountCmd) e
 	old, release := d.mounts.claim(place)
 	defer release()
 	if old != nil {
-		if !old.restored {
+		if !old.restored.Swap(false) {
 			return errExists
 		}
 		if sameCmd(old.cmd, cmd) {
-			d.mounts.put(old.claimed())
 			return nil
 		}
 		if err := d.unmount(old); err != nil {
@@ -171,13 +154,6 @@ func (d *Daemon) Mount(_ context.Context, mountpoint string, cmd api.MountCmd) e
 		}
 	}
 	return d.note("mount "+place, d.mount(place, cmd, mountOptions{}))
-}
-
-// claimed is the mount without the mark of one that was restored.
-func (m *mounted) claimed() *mounted {
-	c := *m
-	c.restored = false
-	return &c
 }
 
 func sameCmd(a, b api.MountCmd) bool {
@@ -207,7 +183,7 @@ func (d *Daemon) mount(place string, cmd api.MountCmd, o mountOptions) error {
 // content is closed.
 func (d *Daemon) show(m *mounted) error {
 	if err := d.attach(m); err != nil {
-		m.content.close()
+		m.close()
 		return err
 	}
 	d.mounts.put(m)
@@ -215,8 +191,8 @@ func (d *Daemon) show(m *mounted) error {
 		d.drop(m)
 		return err
 	}
-	m.content.start()
-	d.log.Info(m.content.label() + " filesystem mounted at " + m.place)
+	m.start()
+	d.log.Info(m.kind + " filesystem mounted at " + m.place)
 	return nil
 }
 
@@ -246,11 +222,10 @@ func (d *Daemon) Unmount(_ context.Context, mountpoint string) error {
 // first: if that fails, the old one stays.
 func (d *Daemon) Remount(_ context.Context, mountpoint string, cmd api.MountCmd) error {
 	return d.withMount(mountpoint, func(m *mounted) error {
-		im, ok := m.content.(*image)
-		if !ok {
+		if m.image == nil {
 			return fmt.Errorf("invalid argument `%s is not a rafs filesystem`", m.place)
 		}
-		if im.config.Rafs.Mode == "cached" {
+		if m.image.config.Rafs.Mode == "cached" {
 			return errUnsupported
 		}
 		c, err := d.openContent(m.place, cmd, mountOptions{since: time.Now()})

@@ -28,17 +28,17 @@ func (d *Daemon) build() error {
 
 // attach puts a mount into the tree.
 func (d *Daemon) attach(m *mounted) error {
-	fs, o := m.content.fs(), m.content.options()
+	o := m.options
 	o.Extra = (&savedMount{cmd: m.cmd, since: m.since, root: m.root}).encode()
-	o.Closed = m.content.close
-	got, err := d.root.Mount(m.place, fs, o)
+	o.Closed = m.close
+	got, err := d.root.Mount(m.place, m.fs, o)
 	if errors.Is(err, mountfs.ErrMounted) {
 		return errExists
 	}
 	if err != nil {
 		return err
 	}
-	m.content.counted(got.Stats)
+	m.stats.Store(got.Stats)
 	return nil
 }
 
@@ -64,22 +64,22 @@ func (d *Daemon) restore(tree []byte) error {
 		if !s.Gone {
 			again[s.Path] = m
 		}
-		o := m.content.options()
-		o.Extra, o.Closed = s.Extra, m.content.close
-		return m.content.fs(), o, nil
+		o := m.options
+		o.Extra, o.Closed = s.Extra, m.close
+		return m.fs, o, nil
 	})
 	if err != nil {
 		for _, m := range again {
-			m.content.close()
+			m.close()
 		}
 		return err
 	}
 	for _, got := range d.root.Mounts() {
 		if m := again[got.Path]; m != nil {
-			m.content.counted(got.Stats)
+			m.stats.Store(got.Stats)
 			d.mounts.put(m)
-			m.content.start()
-			d.log.Info(m.content.label() + " filesystem mounted at " + m.place + ", as before")
+			m.start()
+			d.log.Info(m.kind + " filesystem mounted at " + m.place + ", as before")
 		}
 	}
 	return nil
@@ -100,7 +100,7 @@ func (d *Daemon) take(tree []byte) error {
 	}
 	for _, got := range d.root.Mounts() {
 		if m := d.mounts.get(got.Path); m != nil {
-			m.content.counted(got.Stats)
+			m.stats.Store(got.Stats)
 		}
 	}
 	return nil
@@ -127,11 +127,13 @@ func (d *Daemon) reopen(s mountfs.SavedMount) (*mounted, error) {
 	if err != nil {
 		return nil, err
 	}
-	if id := c.options().Identity; id != s.Identity {
+	if c.options.Identity != s.Identity {
 		c.close()
 		return nil, fmt.Errorf("%s is another image now", saved.cmd.Source)
 	}
-	return &mounted{place: s.Path, cmd: saved.cmd, since: saved.since, content: c, root: saved.root, restored: true}, nil
+	m := &mounted{place: s.Path, cmd: saved.cmd, since: saved.since, content: c, root: saved.root}
+	m.restored.Store(true)
+	return m, nil
 }
 
 // mountAll mounts what a predecessor had, then what the command line names.
@@ -159,10 +161,8 @@ func (d *Daemon) Backend(_ context.Context, mountpoint string) (api.SuperBlock, 
 	if err != nil {
 		return api.SuperBlock{}, err
 	}
-	if m := d.mounts.get(place); m != nil {
-		if im, ok := m.content.(*image); ok {
-			return im.super, nil
-		}
+	if m := d.mounts.get(place); m != nil && m.image != nil {
+		return m.image.super, nil
 	}
 	return api.SuperBlock{}, fmt.Errorf("no rafs filesystem is mounted at %.256s", place)
 }
