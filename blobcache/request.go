@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 	"sync/atomic"
 
 	"vrafs/backend"
@@ -14,24 +13,28 @@ import (
 type fetchBuf struct {
 	b    []byte
 	jobs atomic.Int32
-	size uint64
 }
 
-// bufPool keeps buffers of ordinary requests.
-var bufPool = sync.Pool{New: func() any { return new(fetchBuf) }}
+// Freed buffers are kept for the next request: memory that is new to the process
+// costs more than a tenth of what decoding it does. So many are kept, none of them
+// larger than maxKept bytes.
+const (
+	keptBufs = 4
+	maxKept  = 2 << 20
+)
 
-// maxPooled bounds what the pool keeps for one buffer.
-const maxPooled = 2 << 20
-
-func getBuf(size uint64) *fetchBuf {
-	b, _ := bufPool.Get().(*fetchBuf)
-	if b == nil {
-		b = new(fetchBuf)
+// buffer gives a buffer of size bytes with one user.
+func (s *scheduler) buffer(size uint64) *fetchBuf {
+	b := &fetchBuf{}
+	s.mu.Lock()
+	if n := len(s.free); n > 0 {
+		b, s.free = s.free[n-1], s.free[:n-1]
 	}
+	s.mu.Unlock()
 	if uint64(cap(b.b)) < size {
-		b.b = make([]byte, size)
+		b.b = make([]byte, max(size, min(s.opt.MaxRequestBytes, maxKept)))
 	}
-	b.b, b.size = b.b[:size], size
+	b.b = b.b[:size]
 	b.jobs.Store(1)
 	return b
 }
@@ -41,11 +44,13 @@ func (s *scheduler) release(b *fetchBuf) {
 	if b.jobs.Add(-1) != 0 {
 		return
 	}
-	size := b.size
-	if cap(b.b) <= maxPooled {
-		bufPool.Put(b)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bytes -= uint64(len(b.b))
+	if cap(b.b) <= maxKept && len(s.free) < keptBufs {
+		s.free = append(s.free, b)
 	}
-	s.done(size)
+	s.wake()
 }
 
 // A job is work for one worker: the flights of one stored unit, or one flight to be
@@ -68,7 +73,7 @@ func (s *scheduler) request(b *batch) {
 	if first.origin {
 		ctx = backend.FromOrigin(ctx)
 	}
-	buf := getBuf(b.size)
+	buf := s.buffer(b.size)
 	defer s.release(buf)
 	n, err := v.requestSome(ctx, v.blob.ID, buf.b, b.off)
 	if err == nil && uint64(n) < b.size {

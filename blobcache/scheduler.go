@@ -29,7 +29,8 @@ type scheduler struct {
 	loops    int
 	prefetch int    // loops that run a request nobody waits for
 	bytes    uint64 // stored bytes of requests under way
-	started  bool   // workers run
+	free     []*fetchBuf
+	started  bool // workers run
 	closed   bool
 
 	jobs chan job
@@ -181,14 +182,6 @@ func (s *scheduler) finish(f *flight, err error) {
 	f.err = err
 	close(f.done)
 	f.view.cache.leave()
-}
-
-// done gives the bytes of a request back.
-func (s *scheduler) done(size uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.bytes -= size
-	s.wake()
 }
 
 // drop ends the pending flights of a cache, or all of them.
