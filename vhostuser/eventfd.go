@@ -35,13 +35,17 @@ func signal(fd int, nonblock bool) {
 	_, _ = unix.Write(fd, one)
 }
 
+// A counter is where an eventfd's value is read to: scratch of one goroutine.
+type counter [][]byte
+
+func newCounter() counter { return counter{make([]byte, 8)} }
+
 // drain resets an eventfd without ever waiting, whoever else reads it, and
 // reports whether it is one.
-func drain(fd int) bool {
-	var b [8]byte
-	_, err := unix.Preadv2(fd, [][]byte{b[:]}, -1, unix.RWF_NOWAIT)
+func (c counter) drain(fd int) bool {
+	_, err := unix.Preadv2(fd, c, -1, unix.RWF_NOWAIT)
 	if err == unix.EOPNOTSUPP {
-		_, err = unix.Read(fd, b[:]) // an old kernel; poll has said it is readable
+		_, err = unix.Read(fd, c[0]) // an old kernel; poll has said it is readable
 	}
 	return err == nil || err == unix.EAGAIN || err == unix.EINTR
 }

@@ -1,6 +1,8 @@
 package vhostuser_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -108,6 +110,20 @@ func TestStopGivesUpWhatIgnoresTheAbort(t *testing.T) {
 			t.Error("guest memory changed after the stop")
 		}
 	})
+}
+
+func TestCancelledSessionDoesNotWaitForRequests(t *testing.T) {
+	for _, op := range []uint64{opPark, opStuck} {
+		noLeaks(t)
+		s, _, e, c := started(t, vhostusertest.GuestConfig{}, vhostuser.Options{StopGrace: time.Hour, AbortWait: time.Hour})
+		sendN(t, c, 2, op)
+		e.waitParked(2)
+		must(t, s.Send(vhostuser.GetVringBase, vhostusertest.State(1, 0), false))
+		s.cancel()
+		if err := s.wait(); !errors.Is(err, context.Canceled) {
+			t.Errorf("Serve returned %v", err)
+		}
+	}
 }
 
 func TestRequestsPublishedBeforeTheStartAreServedWithoutKick(t *testing.T) {

@@ -268,7 +268,7 @@ func (s *session) stop(r *ring, hangup bool) {
 		return
 	}
 	v.halt()
-	lost := v.drain(s.o, hangup, s.inflight != nil)
+	lost := v.drain(s.o, hangup, s.inflight != nil, s.cancelled)
 	if lost != 0 {
 		s.o.Stats.Lost.Add(uint64(lost))
 		s.log.warn("requests lost at a stop", "ring", r.index, "requests", lost)

@@ -40,6 +40,7 @@ func ServeFD(ctx context.Context, fd int, dev Device, o Options) error {
 		return err
 	}
 	s := newSession(c, dev, o)
+	s.cancelled = ctx.Done()
 	stop := context.AfterFunc(ctx, func() { signal(c.cancel, true) })
 	result := make(chan error, 1)
 	go s.control(result)
@@ -109,6 +110,8 @@ type session struct {
 	o    Options
 	log  limiter
 	prop Properties
+
+	cancelled <-chan struct{} // closed when the session is to end at once
 
 	offered, offeredProto uint64
 	features, proto       uint64 // acknowledged

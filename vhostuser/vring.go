@@ -20,8 +20,10 @@ const (
 	// pollInterval is how often a ring without kick descriptor is looked at.
 	pollInterval = 200 * time.Microsecond
 
-	// hangupWait is how long the end of a connection waits for requests.
+	// hangupWait is how long the end of a connection waits for requests, and
+	// cancelWait that of the process for those that were told to abort.
 	hangupWait = 20 * time.Millisecond
+	cancelWait = 100 * time.Millisecond
 )
 
 // A Vring is one ring from its start to its stop. Push, Flush and Complete stay
@@ -43,6 +45,7 @@ type Vring struct {
 
 	chain    virtqueue.Chain // the goroutine's
 	handling bool            // chain is with the handler
+	counter  counter         // the goroutine's
 }
 
 // newVring returns a ring over q, without a goroutine yet.
@@ -51,7 +54,7 @@ func newVring(s *session, r *ring, q *virtqueue.Queue) (*Vring, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Vring{ring: r, space: s.space, q: q, stats: s.o.Stats, log: &s.log, wake: wake}, nil
+	return &Vring{ring: r, space: s.space, q: q, stats: s.o.Stats, log: &s.log, wake: wake, counter: newCounter()}, nil
 }
 
 // Index returns the ring's number; for virtio-fs 0 is the hiprio queue.
@@ -135,25 +138,26 @@ func (v *Vring) halt() {
 // drain waits until everything taken is completed and published, and returns how
 // much was given up. The goroutine has ended. With an in-flight region a
 // front-end that hung up finds unfinished requests there when it comes back, so
-// they are not answered with errors.
-func (v *Vring) drain(o Options, hangup, tracked bool) (lost int) {
+// they are not answered with errors. Once the session is cancelled all waits are
+// short.
+func (v *Vring) drain(o Options, hangup, tracked bool, cancelled <-chan struct{}) (lost int) {
 	grace, abort := o.StopGrace, o.AbortWait
 	if hangup {
 		grace = min(grace, hangupWait)
 	}
 	drained := v.q.Drained()
-	if waitFor(drained, grace) || hangup && tracked {
+	if waitFor(drained, grace, cancelled) || hangup && tracked {
 		return 0
 	}
 	v.handler.Abort()
-	if waitFor(drained, abort) {
+	if waitFor(drained, abort, cancelled) || waitFor(drained, cancelWait, nil) {
 		return 0
 	}
 	return v.q.Outstanding()
 }
 
-// waitFor waits for c, at most d, and reports whether it came.
-func waitFor(c <-chan struct{}, d time.Duration) bool {
+// waitFor waits for c, at most d and until cancelled, and reports whether it came.
+func waitFor(c <-chan struct{}, d time.Duration, cancelled <-chan struct{}) bool {
 	select {
 	case <-c:
 		return true
@@ -165,8 +169,9 @@ func waitFor(c <-chan struct{}, d time.Duration) bool {
 	case <-c:
 		return true
 	case <-t.C:
-		return false
+	case <-cancelled:
 	}
+	return false
 }
 
 // close frees the ring. The goroutine has ended.
@@ -284,10 +289,10 @@ func (v *Vring) wait(kick int) (int, error) {
 			return kick, err
 		}
 		if p[0].Revents != 0 {
-			drain(v.wake)
+			v.counter.drain(v.wake)
 		}
 		switch {
-		case p[1].Revents&unix.POLLIN != 0 && drain(kick):
+		case p[1].Revents&unix.POLLIN != 0 && v.counter.drain(kick):
 			v.stats.Kicks.Add(1)
 		case p[1].Revents != 0: // in error, or no eventfd: nothing will come
 			kick = -1
