@@ -39,10 +39,17 @@ func (r *Reader) Stream(ctx context.Context, workers int, items iter.Seq2[Item, 
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	ctx, cancel := context.WithCancel(ctx)
 	slots := make([]slot, 2*workers+1)
+	for i := range slots {
+		slots[i].done = make(chan struct{}, 1)
+	}
 	work := make(chan *slot, len(slots))
+	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
+	// Deferred, so that workers end also if a mapping faults under pump.
+	defer wg.Wait()
+	defer close(work)
+	defer cancel()
 	wg.Add(workers)
 	for range workers {
 		go func() {
@@ -56,14 +63,7 @@ func (r *Reader) Stream(ctx context.Context, workers int, items iter.Seq2[Item, 
 			}
 		}()
 	}
-	for i := range slots {
-		slots[i].done = make(chan struct{}, 1)
-	}
-	err := r.pump(ctx, slots, work, items, emit)
-	cancel()
-	close(work)
-	wg.Wait()
-	return err
+	return r.pump(ctx, slots, work, items, emit)
 }
 
 // pump fills free slots and empties finished ones, oldest first. Only it touches
