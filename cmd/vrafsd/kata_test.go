@@ -31,6 +31,7 @@ func TestKataArgumentsAreAccepted(t *testing.T) {
 			[]string{"thread-pool-size", "option=o"}},
 		{"guide's example", []string{"virtiofs", "--log-level", "info", "--apisock", "A", "--sock", "S", "--log-level", "debug", "--threads", "4"}, []string{"threads"}},
 		{"global options first", []string{"--apisock", "A", "--log-level", "info", "virtiofs", "--sock", "S"}, nil},
+		{"configuration without bootstrap is not read", []string{"virtiofs", "--apisock", "A", "--sock", "S", "--config", "/none"}, nil},
 		{"joined values", []string{"virtiofs", "-AA", "-linfo", "--sock=S"}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,5 +66,20 @@ func TestLogLevelOfTheEnvironment(t *testing.T) {
 	p.waitSocket()
 	if log := p.end(); log != "" {
 		t.Errorf("got %s", log)
+	}
+}
+
+func TestFileLimitIsRaisedOnDemandOnly(t *testing.T) {
+	sock, api := sockets(t)
+	if log := virtiofs(t, sock, api, "--rlimit-nofile", "0").ready().end(); strings.Contains(log, "rlimit-nofile") {
+		t.Errorf("got %s", log)
+	}
+	p := virtiofs(t, sock, api, "--rlimit-nofile", "512").ready()
+	if l := p.waitLog("Set rlimit-nofile to 512, maximum "); !strings.Contains(l, "INFO") {
+		t.Errorf("got %s", l)
+	}
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", p.cmd.Process.Pid))
+	if err != nil || !regexp.MustCompile(`Max open files +512 +512 `).Match(limits) {
+		t.Errorf("got %s, %v", limits, err)
 	}
 }

@@ -28,6 +28,8 @@ type vhost struct {
 	sock      *socket
 	state     *stateFile
 	connected atomic.Bool
+
+	connections atomic.Uint64
 }
 
 func newVhost(d *Daemon) (*vhost, error) {
@@ -187,7 +189,8 @@ func (v *vhost) session(ctx context.Context, conn *net.UnixConn) {
 	defer conn.Close()
 	v.connected.Store(true)
 	defer v.connected.Store(false)
-	v.d.log.Info("front-end connected")
+	v.connections.Add(1)
+	v.d.limiter.Info(v.d.log, "front-end connected")
 	o := v.d.cfg.VirtioFS
 	err := vhostuser.Serve(ctx, conn, v.dev, vhostuser.Options{
 		Log: v.d.log, Stats: &v.stats, AnyMemory: o.AnyMemory, MaxQueueSize: int(o.QueueSize),
@@ -197,7 +200,7 @@ func (v *vhost) session(ctx context.Context, conn *net.UnixConn) {
 		v.d.limiter.Warn(v.d.log, "front-end failed", "err", err)
 		return
 	}
-	v.d.log.Info("front-end left")
+	v.d.limiter.Info(v.d.log, "front-end left")
 }
 
 // close removes the socket and the state, if serve has not yet: an orderly end ends
@@ -223,6 +226,7 @@ func (v *vhost) families(s *familySet) {
 		connected = 1
 	}
 	s.gauge("vrafs_frontend_connected", "1 while a front-end is connected.", connected)
+	s.counter("vrafs_frontend_connections_total", "Front-ends that connected.", v.connections.Load())
 	s.counter("vrafs_vhostuser_messages_total", "Messages of front-ends.", v.stats.Messages.Load())
 	s.counter("vrafs_vhostuser_protocol_errors_total", "Connections that ended by a protocol error.", v.stats.ProtocolErrors.Load())
 	s.counter("vrafs_vhostuser_refused_total", "Messages that were refused.", v.stats.Refused.Load())

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -138,5 +139,18 @@ func TestReopenedFileCountsWhatIsThere(t *testing.T) {
 	names, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "a_r*.txt.gz"))
 	if len(names) != 2 {
 		t.Errorf("got %q", names)
+	}
+}
+
+func TestRepeatedMessagesAreLoggedOnce(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(slog.NewTextHandler(&out, nil))
+	var l Limiter
+	for i := range 100 {
+		l.Warn(log, "kind a", "n", i)
+		l.Info(log, "kind b", "n", i)
+	}
+	if n := strings.Count(out.String(), "\n"); n != 2 || !strings.Contains(out.String(), "level=WARN") {
+		t.Errorf("got %q", out.String())
 	}
 }
