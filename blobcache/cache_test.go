@@ -87,6 +87,8 @@ func kinds() map[string]blobSpec {
 		"batch":            {sizes: []uint32{100, 5000, 1, 9000, 77, 4096}, comp: rafs.CompressorZstd, batch: 4},
 		"encrypted":        {sizes: mixed, comp: rafs.CompressorZstd, features: rafs.BlobEncrypted},
 		"encrypted batch":  {sizes: []uint32{100, 5000, 1, 9000, 77}, comp: rafs.CompressorLZ4, features: rafs.BlobEncrypted, batch: 3},
+		"encrypted tiny":   {sizes: []uint32{5, 3, 7}, comp: rafs.CompressorLZ4, features: rafs.BlobEncrypted, batch: 2},
+		"encrypted small":  {sizes: []uint32{5, 15, 16, 17, 18}, features: rafs.BlobEncrypted},
 		"digests in ToC":   {sizes: mixed, comp: rafs.CompressorZstd, features: rafs.BlobInlinedChunkDigest | rafs.BlobHasTOC, naked: true},
 		"zran, separate":   {sizes: []uint32{100, 5000, 1 << 20, 1, 9000, 77, 4096}, comp: rafs.CompressorGzip, digester: rafs.DigesterSHA256, zran: 3},
 		"many tiny chunks": {sizes: sizes(300, 10), comp: rafs.CompressorLZ4},

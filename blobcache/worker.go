@@ -80,7 +80,7 @@ func (w *worker) decode(flights []*flight, stored []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	size := c.Size
+	size, compressed := c.Size, c.Flags&rafs.ChunkCompressed != 0
 	switch {
 	case c.Flags&rafs.ChunkZran != 0:
 		for _, f := range flights {
@@ -89,10 +89,10 @@ func (w *worker) decode(flights []*flight, stored []byte) ([]byte, error) {
 		z := &flights[0].zran
 		out := w.scratch(size)
 		return out, w.dec.Zran(out, stored, codec.ZranContext{Byte: z.CtxByte, Bits: z.CtxBits, Dict: z.Dict})
-	case c.UnitSize != 0:
-		size = c.UnitSize
+	case c.UnitSize != 0: // told by the plaintext's size: encryption may have padded it
+		size, compressed = c.UnitSize, uint32(len(stored)) != c.UnitSize
 	}
-	if c.Flags&rafs.ChunkCompressed == 0 {
+	if !compressed {
 		if uint32(len(stored)) != size {
 			return nil, fmt.Errorf("%w: %d stored bytes of %d", codec.ErrData, len(stored), size)
 		}
