@@ -112,6 +112,46 @@ func TestStopGivesUpWhatIgnoresTheAbort(t *testing.T) {
 	})
 }
 
+// A keeper remembers ring 1's Vring.
+type keeper struct {
+	*echo
+	v *vhostuser.Vring
+}
+
+func (k *keeper) StartQueue(v *vhostuser.Vring) vhostuser.QueueHandler {
+	if v.Index() == 1 {
+		k.v = v
+	}
+	return k.echo.StartQueue(v)
+}
+
+// TestFaultAfterTheStopTouchesNothing lets a worker come too late with a fault:
+// the ring's descriptors may be somebody else's by then.
+func TestFaultAfterTheStopTouchesNothing(t *testing.T) {
+	noLeaks(t)
+	var stats vhostuser.Stats
+	k := &keeper{echo: newEchoFor(t, 2)}
+	g := newGuest(t, vhostusertest.GuestConfig{})
+	s := serve(t, k, vhostuser.Options{Stats: &stats})
+	must(t, g.Start(s.Conn))
+	must(t, newCaller(g, 1).echo(64))
+	must(t, s.end(t))
+	var fds []int
+	for range 32 {
+		fds = append(fds, eventFD(t)...)
+	}
+	k.v.Fault("too late")
+	k.v.Complete(0, nil, 0)
+	for _, fd := range fds {
+		if vhostusertest.Readable(fd, 0) {
+			t.Error("a descriptor that is not the ring's was signalled")
+		}
+	}
+	if n := stats.BrokenRings.Load(); n != 0 {
+		t.Errorf("%d broken rings counted", n)
+	}
+}
+
 func TestCancelledSessionDoesNotWaitForRequests(t *testing.T) {
 	for _, op := range []uint64{opPark, opStuck} {
 		noLeaks(t)

@@ -3,6 +3,7 @@ package vhostuser
 import (
 	"errors"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,7 +37,8 @@ type Vring struct {
 	stats   *Stats
 	log     *limiter
 
-	wake     int // eventfd: stopping was set, or the memory table changed
+	mu       sync.Mutex // held to close the ring and to break it
+	wake     int        // eventfd: stopping was set, or the memory table changed
 	stopping atomic.Bool
 	calling  atomic.Int32  // how many are between publishing and calling
 	done     chan struct{} // the goroutine's end; nil when it does not run
@@ -176,9 +178,11 @@ func waitFor(c <-chan struct{}, d time.Duration, cancelled <-chan struct{}) bool
 
 // close frees the ring. The goroutine has ended.
 func (v *Vring) close() {
-	v.closed.Store(true)
 	v.q.Close()
 	v.handler.Close()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.closed.Store(true)
 	closeFD(v.wake)
 }
 
@@ -204,7 +208,9 @@ func (v *Vring) serve(kick int, done chan struct{}) {
 // fail marks the ring broken: it is not served again until it was stopped.
 func (v *Vring) fail(err error) {
 	v.q.Break()
-	if v.broken.Swap(true) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed.Load() || v.broken.Swap(true) {
 		return
 	}
 	signal(v.wake, true)
