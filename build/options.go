@@ -67,9 +67,11 @@ func (s *Source) foreign() bool { return s.ref() || s.typ == TypeTarfs }
 // ref reports whether the data stays in the source.
 func (s *Source) ref() bool { return s.typ == TypeTarRef || s.typ == TypeEStargzRef }
 
-// normalizeForeign sets what such a type fixes: the algorithms.
+// normalizeForeign sets what such a type fixes: the algorithms, and that whiteouts
+// stay, since only merge can put such a layer on another.
 func (o *Options) normalizeForeign(src *Source, sink *Sink) error {
 	o.Digester, o.Compressor = rafs.DigesterSHA256, rafs.CompressorGzip
+	o.Whiteout = WhiteoutNone
 	tarfs := src.typ == TypeTarfs
 	if tarfs {
 		o.Compressor = rafs.CompressorNone

@@ -80,9 +80,15 @@ func layerTar(t *testing.T, entries ...layerEntry) []byte {
 	return b.Bytes()
 }
 
-// pack converts one layer as the converter library does: the tar goes in through a
-// FIFO, the blob comes out through another, at the same time.
+// pack converts one layer with the options that the converter library gives.
 func pack(t *testing.T, layer []byte, args ...string) []byte {
+	t.Helper()
+	return stream(t, layer, append([]string{"--prefetch-policy", "fs", "--whiteout-spec", "none", "--fs-version", "6"}, args...)...)
+}
+
+// stream runs create with a tar that goes in through a FIFO and a blob that comes
+// out through another at the same time.
+func stream(t *testing.T, layer []byte, args ...string) []byte {
 	t.Helper()
 	dir := t.TempDir()
 	in, out := filepath.Join(dir, "layer.tar"), filepath.Join(dir, "blob")
@@ -98,7 +104,7 @@ func pack(t *testing.T, layer []byte, args ...string) []byte {
 		blob, err := os.ReadFile(out)
 		drain <- result{blob, err}
 	}()
-	args = append([]string{"create", "--log-level", "warn", "--prefetch-policy", "fs", "--blob", out, "--whiteout-spec", "none", "--fs-version", "6"}, args...)
+	args = append([]string{"create", "--log-level", "warn", "--blob", out}, args...)
 	runQuietly(t, "/\n", append(args, in)...)
 	r := <-drain
 	must(t, <-feed, r.err)
@@ -249,7 +255,7 @@ func TestConverterOfReferencesLeavesTheLayersAsTheyAre(t *testing.T) {
 		_, err := w.Write(layerTar(t, l...))
 		must(t, err, w.Close())
 		layer := keep(t, gz.Bytes(), blobs)
-		meta := pack(t, gz.Bytes(), "--type", "targz-ref", "--blob-inline-meta", "--features", "blob-toc")
+		meta := stream(t, gz.Bytes(), "--type", "targz-ref", "--blob-inline-meta", "--features", "blob-toc")
 		if len(meta) > gz.Len()+100_000 {
 			t.Errorf("the data of the layer was stored again: %d bytes for %d", len(meta), gz.Len())
 		}
