@@ -37,11 +37,11 @@ var guestProgram = sync.OnceValues(func() (string, error) {
 })
 
 // bootDeadline bounds one machine from its start to its end.
-const bootDeadline = 3 * time.Minute
+const bootDeadline = 8 * time.Minute
 
 // boot starts a machine of the series that ends with the test; its directory is
 // kept and named if the test failed.
-func boot(t *testing.T, series string, o Options) *Machine {
+func boot(t testing.TB, series string, o Options) *Machine {
 	t.Helper()
 	testenv.Need(t, testenv.QEMU, testenv.GuestKernel)
 	k, err := FetchKernel(t.Context(), series)
@@ -76,7 +76,7 @@ func boot(t *testing.T, series string, o Options) *Machine {
 }
 
 // call has the guest execute a command and returns its result.
-func call[R any](t *testing.T, m *Machine, cmd guestapi.Command, args any) R {
+func call[R any](t testing.TB, m *Machine, cmd guestapi.Command, args any) R {
 	t.Helper()
 	var r R
 	if err := m.Call(cmd, args, &r); err != nil {
@@ -86,13 +86,13 @@ func call[R any](t *testing.T, m *Machine, cmd guestapi.Command, args any) R {
 }
 
 // do is call for commands without a result.
-func do(t *testing.T, m *Machine, cmd guestapi.Command, args any) {
+func do(t testing.TB, m *Machine, cmd guestapi.Command, args any) {
 	t.Helper()
 	call[struct{}](t, m, cmd, args)
 }
 
 // manifest scans a tree on the host.
-func manifest(t *testing.T, dir string) []byte {
+func manifest(t testing.TB, dir string) []byte {
 	t.Helper()
 	entries, err := testtree.Scan(dir, testtree.ScanOptions{})
 	if err != nil {
@@ -106,7 +106,7 @@ func manifest(t *testing.T, dir string) []byte {
 }
 
 // compare fails the test unless the guest sees at a.Path what is wanted.
-func compare(t *testing.T, m *Machine, a guestapi.CompareArgs) {
+func compare(t testing.TB, m *Machine, a guestapi.CompareArgs) {
 	t.Helper()
 	r := call[guestapi.CompareResult](t, m, guestapi.Compare, a)
 	t.Logf("%s: %d entries, %d MiB apparent, in %v", a.Path, r.Entries, r.Bytes>>20, r.Took.Round(time.Millisecond))

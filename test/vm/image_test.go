@@ -25,7 +25,7 @@ var daemonProgram = sync.OnceValues(func() (string, error) {
 
 // startDaemon runs vrafsd until the test ends; its directory is kept and named if
 // the test failed.
-func startDaemon(t *testing.T, o DaemonOptions) *Daemon {
+func startDaemon(t testing.TB, o DaemonOptions) *Daemon {
 	t.Helper()
 	var err error
 	if o.Program, err = daemonProgram(); err != nil {
@@ -71,7 +71,7 @@ type image struct {
 	manifest []byte
 }
 
-func makeImage(t *testing.T, v variant, tree string) *image {
+func makeImage(t testing.TB, v variant, tree string) *image {
 	t.Helper()
 	im := testimage.Make(t, testimage.Options{Version: v.version, Compressor: v.compressor, Source: tree})
 	entries, err := testtree.Scan(tree, testtree.ScanOptions{})
@@ -86,7 +86,7 @@ func makeImage(t *testing.T, v variant, tree string) *image {
 }
 
 // serve starts a daemon with an empty cache for the image.
-func (im *image) serve(t *testing.T) *share {
+func (im *image) serve(t testing.TB) *share {
 	t.Helper()
 	d := startDaemon(t, DaemonOptions{Bootstrap: im.Bootstrap, BlobDir: im.BlobDir})
 	return &share{
@@ -155,6 +155,7 @@ func TestGuestSeesTheLargeTree(t *testing.T) {
 				s.checkOffsets(t, m, "sparse/huge", hugeOffsets(), 20_000)
 				if testenv.Soak() {
 					compare(t, m, guestapi.CompareArgs{Path: s.dir(), Manifest: s.manifestFile(), ReadHoles: true})
+					s.checkOverlay(t, m)
 				}
 				unmount(t, m, s.dir())
 			}

@@ -28,7 +28,7 @@ func (s *share) manifestFile() string {
 }
 
 // bootWith starts a machine that has the shares and their manifests.
-func bootWith(t *testing.T, series string, o Options, shares ...*share) *Machine {
+func bootWith(t testing.TB, series string, o Options, shares ...*share) *Machine {
 	t.Helper()
 	if o.Files == nil {
 		o.Files = map[string][]byte{}
@@ -41,24 +41,24 @@ func bootWith(t *testing.T, series string, o Options, shares ...*share) *Machine
 	return boot(t, series, o)
 }
 
-func (s *share) mount(t *testing.T, m *Machine) {
+func (s *share) mount(t testing.TB, m *Machine) {
 	t.Helper()
 	do(t, m, guestapi.Mount, guestapi.MountArgs{Source: s.tag, Path: s.dir(), Type: "virtiofs", Flags: unix.MS_RDONLY})
 }
 
-func (s *share) compare(t *testing.T, m *Machine) {
+func (s *share) compare(t testing.TB, m *Machine) {
 	t.Helper()
 	compare(t, m, guestapi.CompareArgs{Path: s.dir(), Manifest: s.manifestFile()})
 }
 
-func unmount(t *testing.T, m *Machine, dir string) {
+func unmount(t testing.TB, m *Machine, dir string) {
 	t.Helper()
 	do(t, m, guestapi.Unmount, guestapi.PathArgs{Path: dir})
 }
 
 // checkTree compares the share with its tree, with nothing cached anywhere and with
 // the guest's own caches warm.
-func (s *share) checkTree(t *testing.T, m *Machine) {
+func (s *share) checkTree(t testing.TB, m *Machine) {
 	t.Helper()
 	s.mount(t, m)
 	s.compare(t, m)
@@ -67,7 +67,7 @@ func (s *share) checkTree(t *testing.T, m *Machine) {
 
 // checkOverlay compares it again through overlayfs, with the guest's caches dropped
 // and the server's warm, and writes to the overlay.
-func (s *share) checkOverlay(t *testing.T, m *Machine) {
+func (s *share) checkOverlay(t testing.TB, m *Machine) {
 	t.Helper()
 	merged := s.mountOverlay(t, m)
 	do(t, m, guestapi.DropCache, nil)
@@ -82,7 +82,7 @@ func (s *share) checkOverlay(t *testing.T, m *Machine) {
 }
 
 // mountOverlay puts a writable layer over the share.
-func (s *share) mountOverlay(t *testing.T, m *Machine) (merged string) {
+func (s *share) mountOverlay(t testing.TB, m *Machine) (merged string) {
 	t.Helper()
 	layers, merged := "/tmp/"+s.tag, "/mnt/"+s.tag+"-merged"
 	for _, d := range []string{"upper", "work"} {
@@ -94,7 +94,7 @@ func (s *share) mountOverlay(t *testing.T, m *Machine) (merged string) {
 }
 
 // checkMmap reads files through mappings.
-func (s *share) checkMmap(t *testing.T, m *Machine, paths ...string) {
+func (s *share) checkMmap(t testing.TB, m *Machine, paths ...string) {
 	t.Helper()
 	for _, p := range paths {
 		b, err := os.ReadFile(filepath.Join(s.tree, p))
@@ -114,7 +114,7 @@ func hexDigest(b []byte) string {
 }
 
 // checkOffsets reads length bytes at each offset of a file.
-func (s *share) checkOffsets(t *testing.T, m *Machine, path string, offsets []int64, length int) {
+func (s *share) checkOffsets(t testing.TB, m *Machine, path string, offsets []int64, length int) {
 	t.Helper()
 	f, err := os.Open(filepath.Join(s.tree, path))
 	if err != nil {
@@ -135,7 +135,7 @@ func (s *share) checkOffsets(t *testing.T, m *Machine, path string, offsets []in
 const programInTree = "bin/program"
 
 // addProgram puts a program into a tree that is yet to be made an image.
-func addProgram(t *testing.T, tree string) {
+func addProgram(t testing.TB, tree string) {
 	t.Helper()
 	guest, err := guestProgram()
 	if err != nil {
@@ -155,7 +155,7 @@ func addProgram(t *testing.T, tree string) {
 }
 
 // checkExec runs the program from the share.
-func (s *share) checkExec(t *testing.T, m *Machine) {
+func (s *share) checkExec(t testing.TB, m *Machine) {
 	t.Helper()
 	argv := []string{s.dir() + "/" + programInTree, "runs", "from", "the", "image"}
 	r := call[guestapi.RunResult](t, m, guestapi.Run, guestapi.RunArgs{Argv: argv})
@@ -165,7 +165,7 @@ func (s *share) checkExec(t *testing.T, m *Machine) {
 }
 
 // needVM ends the test unless machines can be booted here.
-func needVM(t *testing.T) {
+func needVM(t testing.TB) {
 	t.Helper()
 	testenv.Long(t)
 	testenv.Need(t, testenv.Root, testenv.QEMU, testenv.GuestKernel)
