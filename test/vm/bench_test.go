@@ -21,23 +21,27 @@ const benchFile = "large-file"
 func BenchmarkGuest(b *testing.B) {
 	testenv.Need(b, testenv.Root, testenv.QEMU, testenv.GuestKernel, testenv.Virtiofsd)
 	tree := testtree.Make(b, testtree.Options{Seed: 5, Entries: 4000, BigDir: 1000, DataBytes: 16 << 20})
+	fio := fioFiles(b)
 	writeLargeFile(b, filepath.Join(tree, benchFile), 128<<20)
 	for _, server := range []struct {
 		name  string
 		serve func(b *testing.B) *share
 	}{
 		{"vrafsd", func(b *testing.B) *share { return makeImage(b, variants[2], tree).serve(b) }},
-		{"virtiofsd", func(b *testing.B) *share { return &share{tag: "peer", device: startVirtiofsd(b, tree, "cache=always"), tree: tree} }},
+		{"virtiofsd", func(b *testing.B) *share {
+			return &share{tag: "peer", device: startVirtiofsd(b, tree, "cache=always"), tree: tree}
+		}},
 	} {
 		b.Run(server.name, func(b *testing.B) {
 			s := server.serve(b)
-			m := bootWith(b, Series[1], Options{MemMB: 1024}, s)
+			m := bootWith(b, Series[1], Options{MemMB: 1024, Files: fio}, s)
 			s.mount(b, m)
 			for b.Loop() {
 				r := call[guestapi.BenchResult](b, m, guestapi.Bench, guestapi.BenchArgs{Path: s.dir(), File: s.dir() + "/" + benchFile})
 				for _, f := range r.Figures {
 					report(b, f)
 				}
+				runFio(b, m, s.dir()+"/"+benchFile)
 			}
 		})
 	}

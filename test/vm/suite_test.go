@@ -3,6 +3,7 @@ package vm
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,9 +31,9 @@ func (s *share) manifestFile() string {
 // bootWith starts a machine that has the shares and their manifests.
 func bootWith(t testing.TB, series string, o Options, shares ...*share) *Machine {
 	t.Helper()
-	if o.Files == nil {
-		o.Files = map[string][]byte{}
-	}
+	files := map[string][]byte{}
+	maps.Copy(files, o.Files)
+	o.Files = files
 	for _, s := range shares {
 		s.device.Tag = s.tag
 		o.Filesystems = append(o.Filesystems, s.device)

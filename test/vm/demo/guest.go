@@ -24,10 +24,10 @@ const (
 // programs are what the guest runs out of the image, in order.
 var programs = []string{
 	"busybox uname -sr",
-	"python3 -c 'import sys, json; print(json.dumps({\"python\": sys.version.split()[0], \"from\": \"the image\"}))'",
-	"busybox find /usr -xdev | busybox wc -l",
-	"echo written in the guest > /etc/motd; cat /etc/motd",
-	"python3 -c 'print(sum(range(10**6)))'",
+	"python3 -c 'import sys; print(\"Python\", sys.version.split()[0])'",
+	"python3 -c 'import json; print(json.dumps({\"from\": \"the image\"}))'",
+	"busybox find /usr | busybox wc -l",
+	"echo 'written in the guest' >/etc/motd; cat /etc/motd",
 }
 
 // serve starts the daemon and a guest, runs the programs and reports.
@@ -46,9 +46,11 @@ func serve(ctx context.Context, im *image) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
+	heading("Serve it, with an empty cache")
 	command(daemon, []string{"virtiofs", "--sock", d.Socket, "--bootstrap", im.bootstrap, "--config", "/config.json"})
-	step("daemon", "serving after %s; nothing of the image's data is local", seconds(time.Since(start)))
+	note("ready after %s", seconds(time.Since(start)))
 
+	heading("Boot a guest and run what is in the image")
 	boot := time.Now()
 	m, err := vm.Start(ctx, vm.Options{
 		Kernel: kernel, Guest: guest, MemMB: 512,
@@ -58,7 +60,7 @@ func serve(ctx context.Context, im *image) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	step("guest", "Linux %s up after %s (emulated CPU, no KVM)", m.Release, seconds(time.Since(boot)))
+	note("Linux %s, up after %s on an emulated CPU", m.Release, seconds(time.Since(boot)))
 	if err := mountRoot(m); err != nil {
 		return err
 	}
@@ -88,7 +90,7 @@ func mountRoot(m *vm.Machine) error {
 			return err
 		}
 	}
-	fmt.Printf("\nguest# mount -t virtiofs %s %s\nguest# mount -t overlay ... %s && chroot %s\n", tag, lower, merged, merged)
+	fmt.Printf("  guest# mount -t virtiofs %s %s; mount -t overlay ... %s; chroot %s\n", tag, lower, merged, merged)
 	return nil
 }
 
@@ -105,8 +107,10 @@ func runPrograms(m *vm.Machine, start time.Time) (first time.Duration, err error
 		if i == 0 {
 			first = time.Since(start)
 		}
-		fmt.Printf("root# %s\n%s\n", p, strings.TrimRight(r.Output, "\n"))
-		fmt.Printf("        (%s)\n", seconds(r.Took))
+		fmt.Printf("  root# %-66s %7s\n", p, seconds(r.Took))
+		for line := range strings.Lines(r.Output) {
+			fmt.Printf("  %s\n", strings.TrimRight(line, "\n"))
+		}
 		if r.Code != 0 {
 			return 0, fmt.Errorf("%s: exit code %d", p, r.Code)
 		}
@@ -137,7 +141,7 @@ func report(ctx context.Context, d *vm.Daemon, im *image, first time.Duration) e
 	for _, n := range fs.FopHits {
 		requests += n
 	}
-	fmt.Println()
+	fmt.Println("\nWhat it took")
 	for _, row := range [][2]string{
 		{"time to first command", seconds(first) + " from starting the daemon, the guest's boot included"},
 		{"image", fmt.Sprintf("%s of files, %s compressed", megabytes(im.tree), megabytes(im.data))},
@@ -145,7 +149,7 @@ func report(ctx context.Context, d *vm.Daemon, im *image, first time.Duration) e
 		{"requests", fmt.Sprintf("%s from the guest, %s read by it", count(requests), megabytes(fs.DataRead))},
 		{"cache hits", fmt.Sprintf("%s of %s reads: %s", count(cache.WholeHits), count(cache.Total), percent(cache.WholeHits, cache.Total))},
 	} {
-		fmt.Printf("%-23s %s\n", row[0], row[1])
+		fmt.Printf("  %-22s %s\n", row[0], row[1])
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ func convert(ctx context.Context, root *rootFS, work string) (*image, error) {
 		return nil, err
 	}
 	args := []string{"create", "--fs-version", "6", "--compressor", "zstd", "--blob-dir", im.blobDir, "--bootstrap", im.bootstrap, root.dir}
+	heading("Make an image of it")
 	command(builder, args)
 	start := time.Now()
 	if out, err := exec.CommandContext(ctx, builder, args...).CombinedOutput(); err != nil {
@@ -46,7 +47,7 @@ func convert(ctx context.Context, root *rootFS, work string) (*image, error) {
 		}
 		im.data += n
 	}
-	step("image", "%s of data, compressed, and %s of metadata, built in %s", megabytes(im.data), megabytes(im.metadata), seconds(took))
+	note("%s of data, compressed, and %s of metadata, in %s", megabytes(im.data), megabytes(im.metadata), seconds(took))
 	return im, nil
 }
 

@@ -54,7 +54,7 @@ func run(ctx context.Context) error {
 	}
 	defer func() { _ = os.RemoveAll(work) }()
 
-	fmt.Println("A virtual machine whose files come out of an image as it reads them.")
+	fmt.Println("A virtual machine whose files come out of an image as it reads them")
 	root, err := debianRoot(ctx)
 	if err != nil {
 		return err

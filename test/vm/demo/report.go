@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// step prints one line of progress under a short heading.
-func step(what, format string, args ...any) {
-	fmt.Printf("\n%-8s%s\n", what, fmt.Sprintf(format, args...))
-}
+// heading starts a part of the demo.
+func heading(text string) { fmt.Printf("\n%s\n", text) }
+
+// note prints one line of what happened.
+func note(format string, args ...any) { fmt.Printf("  "+format+"\n", args...) }
 
 // command prints a command line, with paths cut short.
 func command(program string, args []string) {
@@ -20,7 +21,7 @@ func command(program string, args []string) {
 			short[i] = filepath.Base(a)
 		}
 	}
-	fmt.Printf("\n$ %s %s\n", program, strings.Join(short, " "))
+	note("$ %s %s", program, strings.Join(short, " "))
 }
 
 func seconds(d time.Duration) string {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"vrafs/internal/testenv"
@@ -31,19 +32,20 @@ type rootFS struct {
 func debianRoot(ctx context.Context) (*rootFS, error) {
 	start := time.Now()
 	dir := filepath.Join(testenv.CacheDir(), "demo-root-"+rootVersion)
-	kept := "kept from an earlier run"
+	how := "kept from an earlier run"
+	heading("Make a root file system of Debian packages")
 	if _, err := os.Stat(dir); err != nil {
-		step("Debian", "downloading packages ...")
+		note("downloading %s and what they need ...", strings.Join(rootPackages, ", "))
 		if err := makeRoot(ctx, dir); err != nil {
 			return nil, fmt.Errorf("make a root file system: %w", err)
 		}
-		kept = "made in " + seconds(time.Since(start))
+		how = "made in " + seconds(time.Since(start))
 	}
 	r := &rootFS{dir: dir}
 	if err := r.measure(); err != nil {
 		return nil, err
 	}
-	step("Debian", "%d packages, %s files, %s; %s", r.packages, count(r.names), megabytes(r.bytes), kept)
+	note("%d packages, %s names, %s, %s", r.packages, count(r.names), megabytes(r.bytes), how)
 	return r, nil
 }
 
