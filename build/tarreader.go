@@ -163,66 +163,77 @@ func (t *tarReader) next() (*tarEntry, error) {
 	if err := t.skip(); err != nil {
 		return nil, fmt.Errorf("%w: tar: data ends early, at %d: %w", ErrSource, at, err)
 	}
-	var (
-		pax       map[string]string
-		sparse00  []string
-		name, lnk string
-		start     = uint64(math.MaxUint64)
-	)
+	x := tarExtensions{start: math.MaxUint64}
 	for {
 		clear(t.blk[:])
 		if err := t.block(); err != nil {
-			if err == io.EOF && start == math.MaxUint64 {
+			if err == io.EOF && x.start == math.MaxUint64 {
 				return nil, io.EOF
 			}
 			return nil, fmt.Errorf("%w: tar header at %d: %w", ErrSource, t.pos, noEOF(err))
 		}
 		hdr := t.pos - tarBlockSize
-		start = min(start, hdr)
+		x.start = min(x.start, hdr)
 		e, err := t.parse(hdr)
 		if err != nil {
 			return nil, err
 		}
-		switch e.typ {
-		case tarPAX, tarPAXSun, tarPAXGlobal:
-			p, err := t.special(e, maxTarPAX)
-			if err != nil {
-				return nil, err
-			}
-			m, s, err := parsePAX(p)
-			if err != nil {
-				return nil, t.errAt(hdr, "pax header: %v", err)
-			}
-			if e.typ == tarPAXGlobal {
-				t.setGlobal(m)
-				start = math.MaxUint64
-				continue
-			}
-			pax, sparse00 = m, s
-		case tarGNUName, tarGNULink:
-			p, err := t.special(e, maxTarPath)
-			if err != nil {
-				return nil, err
-			}
-			if i := bytes.IndexByte(p, 0); i >= 0 {
-				p = p[:i]
-			}
-			if e.typ == tarGNUName {
-				name = string(p)
-			} else {
-				lnk = string(p)
-			}
-		default:
-			e.off = start
-			if name != "" {
-				e.name = name
-			}
-			if lnk != "" {
-				e.link = lnk
-			}
-			return e, t.finish(e, pax, sparse00)
+		if extends, err := t.extension(e, &x); err != nil {
+			return nil, err
+		} else if extends {
+			continue
 		}
+		e.off = x.start
+		if x.name != "" {
+			e.name = x.name
+		}
+		if x.link != "" {
+			e.link = x.link
+		}
+		return e, t.finish(e, x.pax, x.sparse00)
 	}
+}
+
+// tarExtensions are what the headers before an entry say of it.
+type tarExtensions struct {
+	start      uint64 // offset of the first of them
+	pax        map[string]string
+	sparse00   []string
+	name, link string // of GNU tar
+}
+
+// extension takes e into x if it is no entry of its own.
+func (t *tarReader) extension(e *tarEntry, x *tarExtensions) (bool, error) {
+	switch e.typ {
+	case tarPAX, tarPAXSun, tarPAXGlobal:
+		p, err := t.special(e, maxTarPAX)
+		if err != nil {
+			return false, err
+		}
+		m, sparse, err := parsePAX(p)
+		if err != nil {
+			return false, t.errAt(e.off, "pax header: %v", err)
+		}
+		if e.typ == tarPAXGlobal {
+			t.setGlobal(m)
+			x.start = math.MaxUint64
+			return true, nil
+		}
+		x.pax, x.sparse00 = m, sparse
+	case tarGNUName, tarGNULink:
+		p, err := t.special(e, maxTarPath)
+		if err != nil {
+			return false, err
+		}
+		if e.typ == tarGNUName {
+			x.name = cstr(p)
+		} else {
+			x.link = cstr(p)
+		}
+	default:
+		return false, nil
+	}
+	return true, nil
 }
 
 func noEOF(err error) error {
