@@ -25,6 +25,7 @@ func (o *Options) normalize(src *Source, sink *Sink) error {
 		}
 	}
 	checks := []objection{
+		{src.typ == TypeEStargzIndex, "building from the table of contents of an eStargz layer is not supported"},
 		{o.Version != rafs.V5 && o.Version != rafs.V6, fmt.Sprintf("version %d", o.Version)},
 		{!rafs.ValidChunkSize(o.ChunkSize), fmt.Sprintf("chunk size %#x is not a power of two from %#x to %#x", o.ChunkSize, rafs.MinChunkSize, rafs.MaxChunkSize)},
 		{!o.Digester.Valid(), fmt.Sprintf("digester %d", o.Digester)},
