@@ -90,9 +90,8 @@ func TestHungBackEndBlocksOnlyItsReads(t *testing.T) {
 	sock, api := sockets(t)
 	p := virtiofs(t, sock, api).ready()
 	im := oneFile(t, "text")
-	hung := *im
-	image := *im.Image
-	image.BlobDir, hung.Image, hung.cache = dir, &image, t.TempDir()
+	hung := oneFile(t, "text")
+	hung.BlobDir = dir
 	p.must(204, "POST", "/api/v1/mount?mountpoint=/good", im.mountBody(""))
 	p.must(204, "POST", "/api/v1/mount?mountpoint=/hung", hung.mountBody(""))
 	g := boot(t, sock, vhostusertest.GuestConfig{Rings: 3})

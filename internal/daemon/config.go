@@ -77,4 +77,7 @@ type Limits struct {
 	FetchBytes    uint64 // bytes in flight from back ends
 	Memory        uint64 // Go heap, soft, in bytes
 	OpenFiles     uint64 // RLIMIT_NOFILE; 0 leaves it alone
+	// RequestTime is how long a request may wait for data before it ends in EIO; 0
+	// is for ever.
+	RequestTime time.Duration
 }
