@@ -84,7 +84,8 @@ func (c *check) list(ctx context.Context, w io.Writer, im *image) error {
 	return out.Flush()
 }
 
-// data reads every chunk that files refer to and compares its digest. Blobs
+// data compares what the blobs say of their chunks with the bootstrap, reads every
+// chunk that files refer to and compares its digest. Blobs
 // without digests are passed over with a warning.
 func (c *check) data(ctx context.Context, env *cli.Env, im *image) error {
 	r := chunkread.New(im.Image, im.blobs, chunkread.Options{})
@@ -97,6 +98,9 @@ func (c *check) data(ctx context.Context, env *cli.Env, im *image) error {
 		if b.Features&(rafs.BlobTarfs|rafs.BlobExternal) != 0 || b.LegacyStargz() {
 			env.Log.Warn(fmt.Sprintf("blob %s has no digests by design, its data is not checked", b.ID))
 			continue
+		}
+		if err := r.CheckMeta(ctx, uint16(i)); err != nil {
+			return err
 		}
 		err := r.Stream(ctx, 0, r.BlobChunks(uint16(i)), func(p chunkread.Piece) error {
 			if bytes += uint64(len(p.Data)); show != nil {

@@ -134,6 +134,42 @@ func TestNoDamagedByteIsEmitted(t *testing.T) {
 	}
 }
 
+func TestCheckMetaAcceptsWhatBuildsMake(t *testing.T) {
+	dir, _ := source(t)
+	for name, o := range kinds {
+		o.Source = dir
+		_, _, r := open(t, o)
+		if err := r.CheckMeta(t.Context(), 0); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCheckMetaNoticesEveryChangedByte(t *testing.T) {
+	dir, _ := source(t)
+	made, im, _ := open(t, testimage.Options{Source: dir, ChunkSize: 0x1000})
+	b := &im.Blobs()[0]
+	blob := filepath.Join(made.BlobDir, b.ID)
+	data, err := os.ReadFile(blob)
+	must(t, err)
+	blobs, err := localfs.New(opener.Local(), localfs.Options{Dir: made.BlobDir})
+	must(t, err)
+	size := b.ChunkInfoSize() * uint64(b.ChunkCount)
+	if b.MetaCompressedSize != size {
+		t.Fatalf("the array of an uncompressed blob has %d bytes, want %d", b.MetaCompressedSize, size)
+	}
+	for off := b.MetaOff; off < b.MetaOff+size; off++ {
+		data[off] ^= 0x01
+		must(t, os.WriteFile(blob, data, 0o644))
+		data[off] ^= 0x01
+		r := chunkread.New(im, blobs, chunkread.Options{})
+		if err := r.CheckMeta(t.Context(), 0); err == nil {
+			t.Errorf("byte %#x of %#x changed unnoticed", off-b.MetaOff, size)
+		}
+		r.Close()
+	}
+}
+
 func TestTruncatedBlobIsAnError(t *testing.T) {
 	dir, _ := source(t)
 	made, im, r := open(t, testimage.Options{Source: dir})

@@ -58,3 +58,50 @@ func (r *Reader) readMeta(ctx context.Context, b *blob) (*rafs.BlobMeta, error) 
 	}
 	return rafs.ParseBlobMeta(b.info, header, array)
 }
+
+// CheckMeta compares the chunk info array of blob i, by which other readers find
+// chunks, with the bootstrap. A blob without one passes.
+func (r *Reader) CheckMeta(ctx context.Context, i uint16) error {
+	b, err := r.blob(ctx, i)
+	if err != nil || !b.info.HasMeta() {
+		return err
+	}
+	meta := b.meta
+	if meta == nil {
+		if meta, err = r.readMeta(ctx, b); err != nil {
+			return fmt.Errorf("blob %s: %w", b.info.ID, err)
+		}
+	}
+	t, err := r.index.Table(i)
+	if err != nil {
+		return err
+	}
+	for k := range t.Len() {
+		want, ok := t.Chunk(rafs.ChunkIndex(k))
+		if !ok {
+			continue
+		}
+		got, err := meta.Chunk(want.Index)
+		if err == nil && !samePlace(&got, &want) {
+			err = fmt.Errorf("%w: chunk_info of chunk %d: %d bytes at %#x stored as %d at %#x, the bootstrap says %d at %#x stored as %d at %#x", rafs.ErrCorrupt,
+				k, got.Size, got.Off, got.CompressedSize, got.CompressedOff, want.Size, want.Off, want.CompressedSize, want.CompressedOff)
+		}
+		if err != nil {
+			return fmt.Errorf("blob.meta of blob %s at %#x: %w", b.info.ID, b.info.MetaOff, err)
+		}
+	}
+	return nil
+}
+
+// samePlace compares two records of one chunk. Only blob.meta knows where the units
+// of batch and zran chunks are.
+func samePlace(meta, boot *rafs.Chunk) bool {
+	if meta.Off != boot.Off || meta.Size != boot.Size {
+		return false
+	}
+	const unit = rafs.ChunkBatch | rafs.ChunkZran
+	if meta.Flags&unit != 0 || boot.Flags&unit != 0 {
+		return meta.Flags&unit == boot.Flags&unit
+	}
+	return meta.CompressedOff == boot.CompressedOff && meta.CompressedSize == boot.CompressedSize
+}
