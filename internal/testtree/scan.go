@@ -19,6 +19,9 @@ type ScanOptions struct {
 	ReadHoles bool
 	// NoData leaves contents unread and Digest empty.
 	NoData bool
+	// Skip lists paths below the root that are left out, directories with all in
+	// them.
+	Skip []string
 }
 
 // Scan describes the tree at root: the root first, then depth first, names in
@@ -52,6 +55,9 @@ type scanner struct {
 }
 
 func (s *scanner) visit(rel string) error {
+	if slices.Contains(s.o.Skip, rel) {
+		return nil
+	}
 	path := filepath.Join(s.root, rel)
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {

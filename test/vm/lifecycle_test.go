@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"strings"
 	"testing"
 
 	"vrafs/internal/testenv"
@@ -26,6 +27,7 @@ func TestDaemonServesOnWhateverTheMachineDoes(t *testing.T) {
 				name string
 				run  func(t *testing.T, m *Machine, s *share)
 			}{
+				{"request_queues", usesItsQueues},
 				{"memory_hot_plug", plugUnderLoad},
 				{"pause_and_resume", pauseUnderLoad},
 				{"unbind_and_bind", rebind},
@@ -75,6 +77,28 @@ func check(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// usesItsQueues checks which request queues carry the load: one before Linux 6.10,
+// then one per CPU at most.
+func usesItsQueues(t *testing.T, m *Machine, s *share) {
+	s.startLoad(t, m)
+	waitLoad(t, m, 100)
+	stopLoad(t, m)
+	info := call[guestapi.InfoResult](t, m, guestapi.Info, nil)
+	busy := 0
+	for name, n := range info.Interrupts {
+		if strings.Contains(name, "requests") && n > 20 {
+			busy++
+		}
+	}
+	want := 1
+	if m.opts.Kernel.Series != Series[0] {
+		want = info.CPUs
+	}
+	if busy != want {
+		t.Errorf("%d request queues are busy, want %d: %v", busy, want, info.Interrupts)
 	}
 }
 

@@ -13,18 +13,18 @@ import (
 )
 
 func doCompare(a guestapi.CompareArgs) (r guestapi.CompareResult, err error) {
-	want, err := reference(a)
+	want, err := readManifest(a.Manifest)
 	if err != nil {
 		return r, err
 	}
 	start := time.Now()
-	got, err := testtree.Scan(a.Path, testtree.ScanOptions{ReadHoles: a.ReadHoles})
+	got, err := testtree.Scan(a.Path, testtree.ScanOptions{ReadHoles: a.ReadHoles, Skip: a.Skip})
 	if err != nil {
 		return r, err
 	}
 	r.Took = time.Since(start)
-	want, got = without(want, a.Skip), without(got, a.Skip)
-	lines := testtree.Diff(want, got, testtree.DiffOptions{SkipRoot: true, SkipDirTimes: a.SkipDirTimes})
+	want = without(want, a.Skip)
+	lines := testtree.Diff(want, got, testtree.DiffOptions{SkipRoot: true})
 	r.Entries, r.Differences = len(got), len(lines)
 	r.Lines = lines[:min(len(lines), guestapi.MaxLines)]
 	for _, e := range got {
@@ -33,13 +33,6 @@ func doCompare(a guestapi.CompareArgs) (r guestapi.CompareResult, err error) {
 		}
 	}
 	return r, nil
-}
-
-func reference(a guestapi.CompareArgs) ([]testtree.Entry, error) {
-	if a.Manifest == "" {
-		return testtree.Scan(a.Reference, testtree.ScanOptions{ReadHoles: a.ReadHoles})
-	}
-	return readManifest(a.Manifest)
 }
 
 func readManifest(path string) ([]testtree.Entry, error) {

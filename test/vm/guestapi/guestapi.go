@@ -85,14 +85,12 @@ type MountArgs struct {
 }
 
 // CompareArgs ask for a comparison of the tree at Path with the manifest in the
-// file Manifest. An empty Manifest compares with the tree at Reference.
+// file Manifest.
 type CompareArgs struct {
-	Path         string   `json:"path"`
-	Manifest     string   `json:"manifest,omitempty"`
-	Reference    string   `json:"reference,omitempty"`
-	ReadHoles    bool     `json:"readholes,omitempty"`
-	SkipDirTimes bool     `json:"skipdirtimes,omitempty"`
-	Skip         []string `json:"skip,omitempty"` // subtrees left out on both sides
+	Path      string   `json:"path"`
+	Manifest  string   `json:"manifest"`
+	ReadHoles bool     `json:"readholes,omitempty"`
+	Skip      []string `json:"skip,omitempty"` // subtrees left out
 }
 
 // CompareResult says how many entries were compared and what differs.
