@@ -116,7 +116,7 @@ func decodeMount(p []byte) (*savedMount, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &savedMount{}
+	m := &savedMount{since: time.Unix(0, 0)}
 	for _, r := range records {
 		switch r.Tag {
 		case tagSource:

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"encoding/hex"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"vrafs/api"
 	"vrafs/internal/opener"
@@ -23,7 +25,7 @@ func sampleMount() *savedMount {
 		cmd: api.MountCmd{Source: "/s", FSType: "rafs", Config: "{}", PrefetchFiles: []string{"/a", "/b"}}}
 }
 
-var fields = cmp.AllowUnexported(savedState{}, savedMount{})
+var fields = cmp.Options{cmp.AllowUnexported(savedState{}, savedMount{}), cmpopts.EquateEmpty()}
 
 func TestStateReadsBack(t *testing.T) {
 	state, err := decodeState(sampleState().encode())
@@ -103,4 +105,33 @@ func FuzzState(f *testing.F) {
 			}
 		}
 	})
+}
+
+// goldenState is sampleState as version 1 writes it. Later versions must read it
+// for as long as they promise to read version 1.
+const goldenState = "" +
+	"5652414653544154" + // magic VRAFSTAT
+	"0100" + "0100" + // version, least reader
+	"0180" + "01000000" + "62" + // boot id
+	"0280" + "02000000" + "0102" + // session
+	"0380" + "01000000" + "03" // tree
+
+// goldenMount is sampleMount.
+const goldenMount = "" +
+	"56524146534d4e54" + // magic VRAFSMNT
+	"0100" + "0100" +
+	"0180" + "02000000" + "2f73" + // source
+	"0280" + "04000000" + "72616673" + // type
+	"0380" + "02000000" + "7b7d" + // configuration
+	"0480" + "08000000" + "06f2052a01000000" + // mounted at, ns
+	"0500" + "02000000" + "2f61" + // prefetch files
+	"0500" + "02000000" + "2f62" +
+	"0600" + "00000000" // from the command line
+
+func TestStateKeepsItsForm(t *testing.T) {
+	for want, p := range map[string][]byte{goldenState: sampleState().encode(), goldenMount: sampleMount().encode()} {
+		if got := hex.EncodeToString(p); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
 }
