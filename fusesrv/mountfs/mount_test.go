@@ -97,6 +97,9 @@ func TestRootMountIsNodeOneAndOthersHangInIt(t *testing.T) {
 	if e := c.lookup(t, "sub", "deep", "f"); e.NodeID == 0 || e.NodeID == f.NodeID {
 		t.Errorf("got node %#x below a nested mountpoint", e.NodeID)
 	}
+	if e := c.lookup(t, "later"); e.NodeID != 0 {
+		t.Errorf("found %+v", e)
+	}
 	c.mount(t, "/f", "cover")
 	if e := c.lookup(t, "f"); e.Attr.Mode&syscall.S_IFMT != syscall.S_IFDIR {
 		t.Errorf("a mountpoint does not cover a file: %+v", e)

@@ -97,5 +97,9 @@ func (f *FS) Lookup(r *fusesrv.Request, name []byte, out *fusesrv.EntryOut) sysc
 			return f.enter(r, c, out)
 		}
 	}
-	return m.done(fusesrv.OpLookup, m.fs.Lookup(r, name, out))
+	e := m.done(fusesrv.OpLookup, m.fs.Lookup(r, name, out))
+	if e == 0 && out.NodeID == 0 && m.place != nil && r.Node == m.root {
+		e = syscall.ENOENT // for now: something may be mounted there later
+	}
+	return e
 }
