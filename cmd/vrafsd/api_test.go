@@ -51,6 +51,8 @@ func TestAPIErrors(t *testing.T) {
 			"Rafs v6 must have local blobcache configured"},
 		{"mount with an unknown back end", "POST", "/api/v1/mount?mountpoint=/n",
 			im.mountBody(`{"version":2,"backend":{"type":"localdisk","localdisk":{"device_path":"/dev/x"}},"cache":{"type":"filecache","filecache":{"work_dir":"` + im.cache + `"}}}`), 500, "localdisk"},
+		{"mount with an encrypted cache", "POST", "/api/v1/mount?mountpoint=/n",
+			im.mountBody(`{"version":2,"backend":{"type":"localfs","localfs":{"dir":"/b"}},"cache":{"type":"filecache","filecache":{"work_dir":"` + im.cache + `","enable_encryption":true,"encryption_key":"00"}}}`), 500, "encrypted cache"},
 		{"mount with a relative prefetch file", "POST", "/api/v1/mount?mountpoint=/n", `{"source":"/","fs_type":"rafs","config":"","prefetch_files":["x"]}`, 500, "invalid prefetch file list"},
 		{"remount of nothing", "PUT", "/api/v1/mount?mountpoint=/n", im.mountBody(""), 500, "doesn't exist"},
 		{"unmount of nothing", "DELETE", "/api/v1/mount?mountpoint=/n", "", 500, `Mount(MountFilesystem(Other("object or filesystem doesn't exist")))`},

@@ -65,8 +65,27 @@ func (d *Daemon) openImage(place string, cmd api.MountCmd, c *config.Config, sin
 	return im, nil
 }
 
+// fit refuses what a configuration asks for and this version can't keep to, where
+// that would be less than the user relies on; the rest is a warning.
+func (d *Daemon) fit(place string, c *config.Config) error {
+	if f := c.Cache.FileCache; f != nil && (f.EnableEncryption || f.EnableConvergentEncryption) {
+		return errors.New("an encrypted cache is not built into this version; set enable_encryption to false")
+	}
+	for option, set := range map[string]bool{
+		"overlay": c.Overlay != nil, "cache.compressed": c.Cache.Compressed, "stream_prefetch": c.Rafs.Prefetch.StreamPrefetch,
+	} {
+		if set {
+			d.log.Warn("configuration has no effect here", "mountpoint", place, "option", option)
+		}
+	}
+	return nil
+}
+
 // fill makes the parts above the bootstrap.
 func (d *Daemon) fill(im *image, since time.Time) error {
+	if err := d.fit(im.place, im.config); err != nil {
+		return err
+	}
 	if err := d.cacheDir(im); err != nil {
 		return err
 	}
@@ -172,14 +191,14 @@ func (im *image) mountOptions() mountfs.MountOptions {
 func (im *image) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	im.stop = stop
-	c := &im.config.Rafs.Prefetch
-	if !c.Enable {
+	w := newWarmUp(im.config)
+	if w == (warmUp{}) {
 		return
 	}
 	im.wg.Go(func() {
 		err := guarded(func() error {
 			p := &prefetcher{im: im.boot.Image, cache: im.cache, log: im.log}
-			p.run(ctx, c, im.prefetchFiles)
+			p.run(ctx, w, im.prefetchFiles)
 			return nil
 		})
 		if err != nil {

@@ -28,12 +28,41 @@ type prefetcher struct {
 	left  int // inodes and windows that may still be looked at
 }
 
+// A warmUp says what is prefetched.
+type warmUp struct{ lists, all bool }
+
+// newWarmUp reads both prefetch tables of a configuration: that of the file system
+// speaks of files, that of the cache of blobs. Version 1 has one for both.
+func newWarmUp(c *config.Config) warmUp {
+	fs, cache := &c.Rafs.Prefetch, &c.Cache.Prefetch
+	return warmUp{
+		lists: fs.Enable,
+		all:   fs.Enable && fs.PrefetchAll || cache.Enable && cache.PrefetchAll,
+	}
+}
+
 // run prefetches until done or ctx ends. files replaces the image's own table
 // unless it is nil.
-func (p *prefetcher) run(ctx context.Context, c *config.Prefetch, files []string) {
-	for i, b := range p.im.Blobs() {
-		if b.PrefetchSize > 0 && p.cache.PrefetchBlob(ctx, i, 0, uint64(b.PrefetchSize)) != nil {
+func (p *prefetcher) run(ctx context.Context, w warmUp, files []string) {
+	if w.lists && p.lists(ctx, files) != nil || !w.all {
+		return
+	}
+	for i := range p.im.Blobs() {
+		if p.cache.PrefetchBlob(ctx, i, 0, 0) != nil {
 			return
+		}
+	}
+}
+
+// lists prefetches what the image or the user names. Only the end of ctx is an
+// error.
+func (p *prefetcher) lists(ctx context.Context, files []string) error {
+	for i, b := range p.im.Blobs() {
+		if b.PrefetchSize == 0 {
+			continue
+		}
+		if err := p.cache.PrefetchBlob(ctx, i, 0, uint64(b.PrefetchSize)); err != nil {
+			return err
 		}
 	}
 	p.left = maxPrefetchWalk
@@ -42,18 +71,11 @@ func (p *prefetcher) run(ctx context.Context, c *config.Prefetch, files []string
 		list = p.resolve(files)
 	}
 	for _, ino := range list {
-		if p.tree(ctx, ino) != nil {
-			return
+		if err := p.tree(ctx, ino); err != nil {
+			return err
 		}
 	}
-	if !c.PrefetchAll {
-		return
-	}
-	for i := range p.im.Blobs() {
-		if p.cache.PrefetchBlob(ctx, i, 0, 0) != nil {
-			return
-		}
-	}
+	return nil
 }
 
 // resolve finds the inodes of paths. What isn't there is skipped.

@@ -39,7 +39,7 @@ func (s *stores) lease(c *config.Config) (*blobcache.Store, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	key := storeKey{dir: dir, amplify: c.Rafs.BatchSize, prefetchRate: c.Cache.Prefetch.BandwidthLimit}
+	key := storeKey{dir: dir, amplify: c.Rafs.BatchSize, prefetchRate: prefetchRate(c)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.m[key]
@@ -74,4 +74,12 @@ func (s *stores) release(key storeKey, st *leasedStore) {
 	if last {
 		_ = st.Close()
 	}
+}
+
+// prefetchRate is the limit in bytes per second, 0 for none.
+func prefetchRate(c *config.Config) uint64 {
+	if r := c.Cache.Prefetch.BandwidthLimit; r != 0 {
+		return r
+	}
+	return c.Rafs.Prefetch.BandwidthLimit
 }
