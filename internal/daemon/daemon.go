@@ -79,6 +79,7 @@ var (
 	errEnded    = errors.New("the session ended")
 	errOrphaned = errors.New("orphaned: no front-end, and the parent or the socket's directory is gone")
 	errExit     = errors.New("exit was asked for")
+	errFailed   = errors.New("requests can't be served any more")
 )
 
 // Start makes a daemon from cfg. When it returns, the daemon is RUNNING, or in
@@ -154,7 +155,7 @@ func (d *Daemon) limits() error {
 func (d *Daemon) run() error {
 	d.wg.Go(func() {
 		if err := d.tree.serve(d.ctx); err != nil {
-			d.end(fmt.Errorf("serve: %w", err))
+			d.end(fmt.Errorf("%w: %w", errFailed, err))
 			return
 		}
 		d.end(errEnded)
@@ -211,10 +212,10 @@ func (d *Daemon) Wait() error {
 		d.log.Warn("ending without the parts that hang")
 	}
 	d.log.Info("nydusd quits")
-	if errors.Is(cause, context.Canceled) || errors.Is(cause, errEnded) || errors.Is(cause, errOrphaned) || errors.Is(cause, errExit) {
-		return nil
+	if errors.Is(cause, errFailed) {
+		return cause
 	}
-	return cause
+	return nil
 }
 
 // parent is the process that started us, as it was when we started.

@@ -2,11 +2,11 @@
 // parts and answers the control API for them.
 //
 //	Config ---> Start
-//	              |-- transport: virtiofs (socket S) | fuse (/dev/fuse)   requests
-//	              |       `-- fusesrv.Server --> mountfs --> imagefs ...  per mount
+//	              |-- transport: vhost (socket S)                         requests
+//	              |       |-- fusesrv.Server --> mountfs --> imagefs ...  per mount
+//	              |       `-- S.state, what a killed daemon's successor needs
 //	              |-- mounts: place -> image (bootload, blobcache, back end)
 //	              |-- machine: INIT -> READY -> RUNNING ...
-//	              |-- saved: S.state, what a killed daemon's successor needs
 //	              `-- api.Serve on socket A                               commands
 //	Wait <--- signal (context) | unmounted from outside | orphaned | API exit
 //
@@ -17,7 +17,7 @@
 // into no log, error or answer.
 //
 // Concurrency: API methods are called from many goroutines. Lock order:
-// machine.mu, mounts.mu, saver.mu; no lock is held while an image is opened.
+// machine.mu, stateFile.mu, mountTable.mu; no lock is held while an image is opened.
 // Start returns when the daemon serves; Wait ends everything that Start began.
 //
 // Source: nydusd's user-visible surface, sections 1.8, 1.9, 2 and 4.7; kata.md,

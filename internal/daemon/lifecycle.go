@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"vrafs/api"
 )
@@ -50,8 +51,8 @@ var next = map[state]map[event]state{
 type machine struct {
 	log *slog.Logger
 
-	mu    sync.Mutex
-	state state
+	mu    sync.Mutex    // held during a change
+	state atomic.Uint32 // a state; changed under mu
 }
 
 // fire changes the state if action succeeds; nil is no action. A refused event is
@@ -59,7 +60,8 @@ type machine struct {
 func (m *machine) fire(e event, action func() error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	to, ok := next[m.state][e]
+	from := m.now()
+	to, ok := next[from][e]
 	if !ok {
 		return api.Errorf(api.UnexpectedEvent, "%v", e)
 	}
@@ -68,13 +70,10 @@ func (m *machine) fire(e event, action func() error) error {
 			return err
 		}
 	}
-	m.log.Info(fmt.Sprintf("State machine(pid=%d): from %v to %v, input [%v], output [None]", os.Getpid(), m.state, to, e))
-	m.state = to
+	m.log.Info(fmt.Sprintf("State machine(pid=%d): from %v to %v, input [%v], output [None]", os.Getpid(), from, to, e))
+	m.state.Store(uint32(to))
 	return nil
 }
 
-func (m *machine) now() state {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.state
-}
+// now is the state. It doesn't wait for a change that is under way.
+func (m *machine) now() state { return state(m.state.Load()) }

@@ -18,7 +18,8 @@ func TestStateMachine(t *testing.T) {
 	}
 	for from := stateInit; from <= stateStopped; from++ {
 		for e := evMount; e <= evExit; e++ {
-			m := machine{log: slog.New(slog.DiscardHandler), state: from}
+			m := machine{log: slog.New(slog.DiscardHandler)}
+			m.state.Store(uint32(from))
 			err := m.fire(e, nil)
 			to, ok := allowed[fmt.Sprint(from, " ", e)]
 			if !ok {
