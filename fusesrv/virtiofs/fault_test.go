@@ -22,9 +22,7 @@ func TestMemoryTruncatedUnderAMissStopsTheRingOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer region.Close()
-	if err := s.guest.Plug(s.conn, region); err != nil {
-		t.Fatal(err)
-	}
+	s.plug(t, region)
 	copy(region.Mem, fusesrvtest.Args(
 		fusesrv.InHeader{Len: 80, Opcode: fusesrv.OpRead, Unique: 77, NodeID: s.file.Entry.NodeID}, fusesrv.ReadIn{Size: 4096}))
 	readable := []virtqueue.Seg{{Addr: region.Spec.GPA, Len: 80}}

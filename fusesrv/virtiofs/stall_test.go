@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -13,7 +14,9 @@ import (
 	"vrafs/fusesrv"
 	"vrafs/fusesrv/fusesrvtest"
 	"vrafs/fusesrv/virtiofs"
+	"vrafs/internal/testenv"
 	"vrafs/rafs"
+	"vrafs/vhostuser"
 	"vrafs/vhostuser/vhostusertest"
 	"vrafs/virtqueue"
 )
@@ -92,6 +95,19 @@ func (s *stalled) getattr(t *testing.T) {
 	}
 }
 
+// plug adds memory and returns when the back-end has it: only then may a driver
+// use it.
+func (s *stalled) plug(t *testing.T, region *vhostusertest.Region) {
+	t.Helper()
+	err := s.guest.Plug(s.conn, region)
+	if err == nil {
+		_, err = s.conn.AskU64(vhostuser.GetFeatures, nil) // messages are handled in order
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestHitsPassAMiss(t *testing.T) {
 	s := newStalled(t, virtiofs.Options{Workers: 1}, vhostusertest.GuestConfig{QueueSize: 512})
 	unique := s.send(t, 4096)
@@ -126,23 +142,45 @@ func TestHiprioNeverWaits(t *testing.T) {
 	}
 }
 
+// TestMissSurvivesMemoryChanges plugs and unplugs memory while a READ waits and
+// another queue is busy.
 func TestMissSurvivesMemoryChanges(t *testing.T) {
-	s := newStalled(t, virtiofs.Options{}, vhostusertest.GuestConfig{QueueSize: 512, Slots: true})
+	s := newStalled(t, virtiofs.Options{}, vhostusertest.GuestConfig{QueueSize: 512, Slots: true, Rings: 3})
 	unique := s.send(t, 8192)
-	for i := range 50 {
+	busy, stop := s.client(t, 2, vhostusertest.ClientConfig{}), make(chan struct{})
+	var load sync.WaitGroup
+	load.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if list, err := fusesrvtest.List(busy, true, fusesrv.RootID, 64<<10); err != nil || len(list) < 3 {
+				t.Errorf("got %d entries, %v", len(list), err)
+				return
+			}
+		}
+	})
+	var regions []*vhostusertest.Region
+	for i := range 8 {
 		region, err := vhostusertest.NewRegion(virtqueue.GPA(1+i)<<33, virtqueue.UVA(1+i)<<44, 256<<10)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.guest.Plug(s.conn, region); err != nil {
-			t.Fatal(err)
-		}
+		defer region.Close()
+		regions = append(regions, region)
+	}
+	for i := range testenv.Rounds(2000) {
+		region := regions[i%len(regions)]
+		s.plug(t, region)
 		s.getattr(t)
 		if err := s.guest.Unplug(s.conn, region); err != nil {
 			t.Fatal(err)
 		}
-		region.Close()
 	}
+	close(stop)
+	load.Wait()
 	close(s.release)
 	r, err := s.c.Recv()
 	if err != nil || r.Unique != unique || !bytes.Equal(r.Body, s.content[:8192]) {
@@ -157,9 +195,7 @@ func TestMissIntoMemoryThatWasUnpluggedEndsWithLengthZero(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer region.Close()
-	if err := s.guest.Plug(s.conn, region); err != nil {
-		t.Fatal(err)
-	}
+	s.plug(t, region)
 	args := fusesrvtest.Args(fusesrv.InHeader{Len: 80, Opcode: fusesrv.OpRead, Unique: 77, NodeID: s.file.Entry.NodeID},
 		fusesrv.ReadIn{Size: 4096})
 	copy(region.Mem, args)
@@ -173,6 +209,9 @@ func TestMissIntoMemoryThatWasUnpluggedEndsWithLengthZero(t *testing.T) {
 	}
 	<-s.asked
 	if err := s.guest.Unplug(s.conn, region); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.conn.AskU64(vhostuser.GetFeatures, nil); err != nil { // it is gone
 		t.Fatal(err)
 	}
 	close(s.release)
