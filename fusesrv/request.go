@@ -30,7 +30,7 @@ type Request struct {
 
 // A Task is what an FS leaves behind with a pending request. Its methods are
 // called one after the other, from any goroutine: Wait, then Finish or Drop. Drop
-// may also come instead of Wait.
+// may also come instead of Wait, and after a Finish that a fault ended.
 type Task interface {
 	// Wait blocks until Finish can answer without waiting. It has no buffers. ctx
 	// ends when the request is aborted or too old; Wait then returns soon, with

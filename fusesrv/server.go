@@ -79,16 +79,17 @@ func (s *Server) Handle(w *Worker, r *Request, in, out [][]byte) (n int, pending
 		return 0, false
 	}
 	s.begin(w, r, whole, newStream(out))
+	defer func() { // also after a fault
+		if s.o.Track && !pending {
+			s.inflight.remove(r)
+		}
+	}()
 	e := s.dispatch(w, r, whole)
 	if e == Pending && r.task != nil {
 		s.inflight.add(r, s.o.Track)
 		return 0, true
 	}
-	n = s.end(w, r, e)
-	if s.o.Track {
-		s.inflight.remove(r)
-	}
-	return n, false
+	return s.end(w, r, e), false
 }
 
 // begin reads the header and makes w work on r.
