@@ -148,7 +148,7 @@ func (g *Guest) protocol() uint64 {
 // the guest was started.
 func (g *Guest) Plug(c *Conn, r *Region) error {
 	if c.AckedProto&vhostuser.ProtocolConfigureSlots != 0 {
-		if err := c.Call(vhostuser.AddMemReg, MemReg(r.Spec), r.FD); err != nil {
+		if err := c.changeMemory(vhostuser.AddMemReg, MemReg(r.Spec), r.FD); err != nil {
 			return err
 		}
 		g.regions = append(g.regions, r)
@@ -166,7 +166,7 @@ func (g *Guest) Unplug(c *Conn, r *Region) error {
 		}
 		g.regions = append(g.regions[:i:i], g.regions[i+1:]...)
 		if c.AckedProto&vhostuser.ProtocolConfigureSlots != 0 {
-			return c.Call(vhostuser.RemMemReg, MemReg(r.Spec))
+			return c.changeMemory(vhostuser.RemMemReg, MemReg(r.Spec))
 		}
 		return g.sendTable(c)
 	}
@@ -181,10 +181,17 @@ func (g *Guest) sendTable(c *Conn) error {
 	for _, r := range g.regions {
 		specs, fds = append(specs, r.Spec), append(fds, r.FD)
 	}
-	if c.AckedProto&vhostuser.ProtocolReplyAck != 0 {
-		return c.CallAck(vhostuser.SetMemTable, MemTable(specs...), fds...)
+	return c.changeMemory(vhostuser.SetMemTable, MemTable(specs...), fds...)
+}
+
+// changeMemory sends a change of guest memory and, where acknowledgements were
+// agreed on, waits for it whatever the front-end's habit: the guest may put the new
+// memory into a ring as soon as it is told of it.
+func (c *Conn) changeMemory(req vhostuser.Request, payload []byte, fds ...int) error {
+	if c.AckedProto&vhostuser.ProtocolReplyAck == 0 {
+		return c.Call(req, payload, fds...)
 	}
-	return c.Call(vhostuser.SetMemTable, MemTable(specs...), fds...)
+	return c.CallAck(req, payload, fds...)
 }
 
 // sendMemory tells the back-end all regions.
