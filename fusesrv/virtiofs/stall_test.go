@@ -238,6 +238,7 @@ func TestStoppedRingGetsErrorsForItsMisses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.getattr(t) // its reply shows that the ring has taken the READ before it
 	if err := s.guest.Stop(s.conn); err != nil {
 		t.Fatal(err)
 	}
