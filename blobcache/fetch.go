@@ -31,7 +31,7 @@ func (c *Cache) Fetch(ctx context.Context, spans []rafs.Span, h *Held) error {
 	for round := 1; ; round++ {
 		err := c.fetch(ctx, spans, h)
 		if err == nil || round == fetchRounds || !c.again(ctx, err, spans) {
-			return err
+			return plainError(err)
 		}
 	}
 }
@@ -44,7 +44,8 @@ func (c *Cache) again(ctx context.Context, err error, spans []rafs.Span) bool {
 	if !errors.Is(err, ErrDigest) && !errors.Is(err, rafs.ErrCorrupt) {
 		return false
 	}
-	replaced := false
+	var stale *staleError
+	replaced := errors.As(err, &stale)
 	for i := range spans {
 		if v, err := c.view(spans[i].Blob); err == nil && v.reloadMeta(ctx) {
 			replaced = true
@@ -79,12 +80,32 @@ func (c *Cache) fetch(ctx context.Context, spans []rafs.Span, h *Held) error {
 		}
 	}
 	p.submit()
+	var bad error
 	for _, w := range p.waits {
-		if err := c.await(ctx, w, h); err != nil {
+		err := c.await(ctx, w, h)
+		var stale *staleError
+		switch {
+		case errors.As(err, &stale): // the others must end, too, before another try
+			bad = err
+		case err != nil:
 			return err
 		}
 	}
-	return nil
+	return bad
+}
+
+// A staleError is what became of a flight that the chunk infos of the cache
+// directory had led. It may be their fault even if they were replaced meanwhile.
+type staleError struct{ error }
+
+func (e *staleError) Unwrap() error { return e.error }
+
+// plainError takes the mark of a staleError off.
+func plainError(err error) error {
+	if stale, ok := err.(*staleError); ok {
+		return stale.error
+	}
+	return err
 }
 
 // A plan collects the flights that a list of spans needs. Flights that it made
@@ -168,6 +189,8 @@ func (c *Cache) await(ctx context.Context, w wait, h *Held) error {
 		return ErrClosed
 	}
 	switch {
+	case f.err != nil && f.stale:
+		return &staleError{f.err}
 	case f.err != nil:
 		return f.err
 	case f.held == nil:
@@ -211,7 +234,7 @@ func (v *view) start(o *openView, t *tables, s *rafs.Span, demand bool) (f *flig
 		return v.newFlight(t, key, &c)
 	})
 	if made {
-		f.local = o.file.claimed(c.Index)
+		f.local, f.stale = o.file.claimed(c.Index), t.stale
 	}
 	return f, made, err
 }
