@@ -22,12 +22,17 @@ func BenchmarkGuest(b *testing.B) {
 	testenv.Need(b, testenv.Root, testenv.QEMU, testenv.GuestKernel, testenv.Virtiofsd)
 	tree := testtree.Make(b, testtree.Options{Seed: 5, Entries: 4000, BigDir: 1000, DataBytes: 16 << 20})
 	fio := fioFiles(b)
-	writeLargeFile(b, filepath.Join(tree, benchFile), 128<<20)
+	writeLargeFile(b, filepath.Join(tree, benchFile), 64<<20)
 	for _, server := range []struct {
 		name  string
 		serve func(b *testing.B) *share
 	}{
-		{"vrafsd", func(b *testing.B) *share { return makeImage(b, variants[2], tree).serve(b) }},
+		{"vrafsd", func(b *testing.B) *share {
+			s := makeImage(b, variants[2], tree).serve(b)
+			s.device.Queues = 1
+			return s
+		}},
+		{"vrafsd4", func(b *testing.B) *share { return makeImage(b, variants[2], tree).serve(b) }},
 		{"virtiofsd", func(b *testing.B) *share {
 			return &share{tag: "peer", device: startVirtiofsd(b, tree, "cache=always"), tree: tree}
 		}},
@@ -51,7 +56,7 @@ func BenchmarkGuest(b *testing.B) {
 // order.
 func report(b *testing.B, f guestapi.Figure) {
 	rate := float64(f.Ops) / f.Took.Seconds()
-	b.Logf("%-24s %8.0f ops/s %8.1f MiB/s", f.Name, rate, float64(f.Bytes)/(1<<20)/f.Took.Seconds())
+	b.Logf("%-30s %8.0f ops/s %8.1f MiB/s", f.Name, rate, float64(f.Bytes)/(1<<20)/f.Took.Seconds())
 	b.ReportMetric(rate, strings.NewReplacer(" ", "-", ",", "").Replace(f.Name)+"/s")
 }
 

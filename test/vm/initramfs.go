@@ -70,8 +70,17 @@ func addModules(c *cpioWriter, k *Kernel) error {
 	return nil
 }
 
+// addFiles adds the files in order of their names, directories before what is in
+// them: the kernel makes none by itself.
 func addFiles(c *cpioWriter, files map[string][]byte) {
+	dirs := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
+		for i, r := range name {
+			if dir := name[:i]; r == '/' && !dirs[dir] {
+				dirs[dir] = true
+				c.add(strings.TrimPrefix(path.Join(guestapi.FilesDir, dir), "/"), cpioDir|0o755, 0, 0, nil)
+			}
+		}
 		c.add(strings.TrimPrefix(path.Join(guestapi.FilesDir, name), "/"), cpioFile|0o755, 0, 0, files[name])
 	}
 }
