@@ -41,11 +41,15 @@ func (c *Cache) again(ctx context.Context, err error, spans []rafs.Span) bool {
 	if errors.Is(err, ErrClosed) {
 		return c.ctx.Err() == nil // a flight of another image, which was closed
 	}
-	if !errors.Is(err, ErrDigest) && !errors.Is(err, rafs.ErrCorrupt) {
-		return false
-	}
 	var stale *staleError
 	replaced := errors.As(err, &stale)
+	switch {
+	case errors.Is(err, ErrDigest), errors.Is(err, rafs.ErrCorrupt):
+	case replaced && errors.Is(err, rafs.ErrUnsupported):
+	case replaced && errors.Is(err, io.ErrUnexpectedEOF): // sent past the end of the blob
+	default:
+		return false
+	}
 	for i := range spans {
 		if v, err := c.view(spans[i].Blob); err == nil && v.reloadMeta(ctx) {
 			replaced = true
@@ -94,8 +98,8 @@ func (c *Cache) fetch(ctx context.Context, spans []rafs.Span, h *Held) error {
 	return bad
 }
 
-// A staleError is what became of a flight that the chunk infos of the cache
-// directory had led. It may be their fault even if they were replaced meanwhile.
+// A staleError is what the chunk infos of the cache directory led to. It may be
+// their fault even if they were replaced meanwhile.
 type staleError struct{ error }
 
 func (e *staleError) Unwrap() error { return e.error }
@@ -156,6 +160,9 @@ func (p *plan) want(s *rafs.Span, h *Held) error {
 		return err
 	}
 	f, made, err := p.v.start(p.o, p.t, s, true)
+	if err != nil && p.t.stale {
+		return &staleError{err}
+	}
 	if err != nil {
 		return err
 	}
@@ -234,13 +241,13 @@ func (v *view) start(o *openView, t *tables, s *rafs.Span, demand bool) (f *flig
 		return v.newFlight(t, key, &c)
 	})
 	if made {
-		f.local, f.stale = o.file.claimed(c.Index), t.stale
+		f.local = o.file.claimed(c.Index)
 	}
 	return f, made, err
 }
 
 func (v *view) newFlight(t *tables, key flightKey, c *rafs.Chunk) (*flight, error) {
-	f := &flight{key: key, view: v, chunk: *c, done: make(chan struct{})}
+	f := &flight{key: key, view: v, chunk: *c, stale: t.stale, done: make(chan struct{})}
 	if c.Flags&(rafs.ChunkBatch|rafs.ChunkZran) != 0 && c.UnitSize == 0 {
 		return nil, fmt.Errorf("%w: blob %s: the unit of chunk %d is unknown", rafs.ErrUnsupported, v.blob.ID, c.Index)
 	}

@@ -149,10 +149,11 @@ func (s *scheduler) take() (batch, bool) {
 }
 
 // grow gives first and its pending neighbours in the order of their stored bytes.
+// Flights that may be misled never share a request, or a unit, with others.
 func (s *scheduler) grow(first *flight) []*flight {
 	var near []*flight
 	for _, f := range s.pending {
-		if f.view == first.view && f.origin == first.origin && !f.local {
+		if f.view == first.view && f.origin == first.origin && f.stale == first.stale && !f.local {
 			near = append(near, f)
 		}
 	}
