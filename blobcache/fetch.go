@@ -41,8 +41,8 @@ func (c *Cache) again(ctx context.Context, err error, spans []rafs.Span) bool {
 	if errors.Is(err, ErrClosed) {
 		return c.ctx.Err() == nil // a flight of another image, which was closed
 	}
-	var stale *staleError
-	replaced := errors.As(err, &stale)
+	var misled *misledError
+	replaced := errors.As(err, &misled)
 	switch {
 	case errors.Is(err, ErrDigest), errors.Is(err, rafs.ErrCorrupt):
 	case replaced && errors.Is(err, rafs.ErrUnsupported):
@@ -87,9 +87,9 @@ func (c *Cache) fetch(ctx context.Context, spans []rafs.Span, h *Held) error {
 	var bad error
 	for _, w := range p.waits {
 		err := c.await(ctx, w, h)
-		var stale *staleError
+		var misled *misledError
 		switch {
-		case errors.As(err, &stale): // the others must end, too, before another try
+		case errors.As(err, &misled): // the others must end, too, before another try
 			bad = err
 		case err != nil:
 			return err
@@ -98,16 +98,16 @@ func (c *Cache) fetch(ctx context.Context, spans []rafs.Span, h *Held) error {
 	return bad
 }
 
-// A staleError is what the chunk infos of the cache directory led to. It may be
-// their fault even if they were replaced meanwhile.
-type staleError struct{ error }
+// A misledError is what chunk infos led to that are not from the origin. It may
+// be their fault even if they were replaced meanwhile.
+type misledError struct{ error }
 
-func (e *staleError) Unwrap() error { return e.error }
+func (e *misledError) Unwrap() error { return e.error }
 
-// plainError takes the mark of a staleError off.
+// plainError takes the mark of a misledError off.
 func plainError(err error) error {
-	if stale, ok := err.(*staleError); ok {
-		return stale.error
+	if misled, ok := err.(*misledError); ok {
+		return misled.error
 	}
 	return err
 }
@@ -160,8 +160,8 @@ func (p *plan) want(s *rafs.Span, h *Held) error {
 		return err
 	}
 	f, made, err := p.v.start(p.o, p.t, s, true)
-	if err != nil && p.t.stale {
-		return &staleError{err}
+	if err != nil && p.t.unsure {
+		return &misledError{err}
 	}
 	if err != nil {
 		return err
@@ -196,8 +196,8 @@ func (c *Cache) await(ctx context.Context, w wait, h *Held) error {
 		return ErrClosed
 	}
 	switch {
-	case f.err != nil && f.stale:
-		return &staleError{f.err}
+	case f.err != nil && f.unsure:
+		return &misledError{f.err}
 	case f.err != nil:
 		return f.err
 	case f.held == nil:
@@ -247,7 +247,7 @@ func (v *view) start(o *openView, t *tables, s *rafs.Span, demand bool) (f *flig
 }
 
 func (v *view) newFlight(t *tables, key flightKey, c *rafs.Chunk) (*flight, error) {
-	f := &flight{key: key, view: v, chunk: *c, stale: t.stale, done: make(chan struct{})}
+	f := &flight{key: key, view: v, chunk: *c, unsure: t.unsure, done: make(chan struct{})}
 	if c.Flags&(rafs.ChunkBatch|rafs.ChunkZran) != 0 && c.UnitSize == 0 {
 		return nil, fmt.Errorf("%w: blob %s: the unit of chunk %d is unknown", rafs.ErrUnsupported, v.blob.ID, c.Index)
 	}

@@ -22,7 +22,7 @@ type flight struct {
 
 	demand bool             // somebody waits; guarded by scheduler.mu
 	local  bool             // look into the data file first
-	stale  bool             // led by chunk infos that the cache directory had
+	unsure bool             // led by chunk infos that may be wrong
 	origin bool             // second attempt, from the origin
 	zran   rafs.ZranContext // of a zran chunk's unit
 

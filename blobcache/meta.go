@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vrafs/backend"
 	"vrafs/internal/codec"
 	"vrafs/internal/opener"
 	"vrafs/rafs"
@@ -25,9 +26,10 @@ func metaFileSize(b *rafs.Blob) uint64 {
 // maxMetaFile bounds the memory of a chunk info array.
 const maxMetaFile = rafs.BlobMetaMaxV2 + rafs.BlobMetaHeaderSize
 
-// loadMeta takes blob.meta from the cache directory if that is allowed, else from
-// the back end, and then keeps it in the directory.
-func (t *tables) loadMeta(ctx context.Context, v *view, local bool) error {
+// loadMeta takes blob.meta from the cache directory or from the back end, and then
+// keeps it in the directory. With origin, or if what came is malformed, it is
+// taken from the origin.
+func (t *tables) loadMeta(ctx context.Context, v *view, origin bool) error {
 	size := metaFileSize(v.blob)
 	if size > maxMetaFile || v.blob.MetaCompressedSize > size {
 		return fmt.Errorf("%w: blob %s: chunk info array of %d bytes", rafs.ErrCorrupt, v.blob.ID, size)
@@ -38,22 +40,39 @@ func (t *tables) loadMeta(ctx context.Context, v *view, local bool) error {
 	}
 	path := v.path(metaSuffix)
 	array, header := mem[:size-rafs.BlobMetaHeaderSize], mem[size-rafs.BlobMetaHeaderSize:]
-	if local && path != "" && readWhole(v.cache.store.o, path, mem) == nil {
+	if !origin && path != "" && readWhole(v.cache.store.o, path, mem) == nil {
 		if t.meta, err = rafs.ParseBlobMeta(v.blob, header, array); err == nil {
-			t.stale = true
+			t.unsure = true
 			return nil
 		}
 		clear(mem)
 	}
-	if err := v.fetchMeta(ctx, array[:v.blob.MetaUncompressedSize], header); err != nil {
+	t.unsure = !origin
+	fetch := func(ctx context.Context) (err error) {
+		if err = v.fetchMeta(ctx, array[:v.blob.MetaUncompressedSize], header); err == nil {
+			t.meta, err = rafs.ParseBlobMeta(v.blob, header, array)
+		}
+		return err
+	}
+	if origin {
+		ctx = backend.FromOrigin(ctx)
+	}
+	if err = fetch(ctx); wrongBytes(err) && !origin {
+		t.unsure = false
+		err = fetch(backend.FromOrigin(ctx))
+	}
+	if err != nil {
 		return fmt.Errorf("blob.meta of %s: %w", v.blob.ID, err)
 	}
-	if t.meta, err = rafs.ParseBlobMeta(v.blob, header, array); err != nil {
-		return fmt.Errorf("blob.meta of %s: %w", v.blob.ID, err)
-	}
-	t.stale = false
 	v.keep(path, mem)
 	return nil
+}
+
+// wrongBytes reports whether err says that the bytes that came can't be right, so
+// that the origin may have others.
+func wrongBytes(err error) bool {
+	return errors.Is(err, codec.ErrData) || errors.Is(err, rafs.ErrCorrupt) || errors.Is(err, rafs.ErrUnsupported) ||
+		errors.Is(err, ErrDigest)
 }
 
 // fetchMeta reads array and header by one request and unpacks them (section 4.3).
@@ -82,18 +101,18 @@ func (v *view) fetchMeta(ctx context.Context, array, header []byte) error {
 	return d.Decompress(array, packed, v.blob.MetaCompressor)
 }
 
-// reloadMeta takes blob.meta from the back end in place of what the cache
-// directory had. It reports whether there is a point in trying again.
+// reloadMeta takes blob.meta from the origin in place of what may be wrong. It
+// reports whether there is a point in trying again.
 func (v *view) reloadMeta(ctx context.Context) bool {
 	if v.lock(ctx) != nil {
 		return false
 	}
 	defer v.unlock()
-	if v.tab == nil || v.tab.meta == nil || !v.tab.stale {
+	if v.tab == nil || v.tab.meta == nil || !v.tab.unsure {
 		return false
 	}
 	t := *v.tab
-	if err := t.loadMeta(ctx, v, false); err != nil {
+	if err := t.loadMeta(ctx, v, true); err != nil {
 		v.cache.store.warn(v.blob.ID, "chunk infos can't be replaced", err)
 		return false
 	}
@@ -118,13 +137,9 @@ func (t *tables) loadDigests(ctx context.Context, v *view) error {
 	if size < uint64(v.blob.TOCSize) || v.blob.TOCSize > rafs.TOCMaxSize {
 		return fmt.Errorf("%w: blob %s: ToC of %d bytes in %d", rafs.ErrCorrupt, v.blob.ID, v.blob.TOCSize, size)
 	}
-	tail := make([]byte, v.blob.TOCSize)
-	if err := v.request(ctx, v.blob.MetaID, tail, size-uint64(len(tail))); err != nil {
-		return err
-	}
-	toc, err := rafs.ParseTOC(tail, size)
-	if err == nil {
-		err = toc.Verify(v.blob)
+	toc, err := v.fetchTOC(ctx, size)
+	if wrongBytes(err) {
+		toc, err = v.fetchTOC(backend.FromOrigin(ctx), size)
 	}
 	if err != nil {
 		return err
@@ -145,6 +160,20 @@ func (t *tables) loadDigests(ctx context.Context, v *view) error {
 	return nil
 }
 
+// fetchTOC reads the table of contents at the end of a file of size bytes, which
+// the image vouches for.
+func (v *view) fetchTOC(ctx context.Context, size uint64) (*rafs.TOC, error) {
+	tail := make([]byte, v.blob.TOCSize)
+	if err := v.request(ctx, v.blob.MetaID, tail, size-uint64(len(tail))); err != nil {
+		return nil, err
+	}
+	toc, err := rafs.ParseTOC(tail, size)
+	if err == nil {
+		err = toc.Verify(v.blob)
+	}
+	return toc, err
+}
+
 // readDigests fills p with blob.digest, from the cache directory or the back end.
 func (v *view) readDigests(ctx context.Context, p []byte, e *rafs.TOCEntry) error {
 	right := func() bool { return codec.Sum(rafs.DigesterSHA256, p) == e.Digest }
@@ -152,14 +181,23 @@ func (v *view) readDigests(ctx context.Context, p []byte, e *rafs.TOCEntry) erro
 	if path != "" && readWhole(v.cache.store.o, path, p) == nil && right() {
 		return nil
 	}
-	if err := v.request(ctx, v.blob.MetaID, p, e.Off); err != nil {
-		return err
+	fetch := func(ctx context.Context) error {
+		if err := v.request(ctx, v.blob.MetaID, p, e.Off); err != nil {
+			return err
+		}
+		if !right() {
+			return fmt.Errorf("%w: %s of blob %s", ErrDigest, rafs.SectionDigest, v.blob.ID)
+		}
+		return nil
 	}
-	if !right() {
-		return fmt.Errorf("%w: %s of blob %s", ErrDigest, rafs.SectionDigest, v.blob.ID)
+	err := fetch(ctx)
+	if wrongBytes(err) {
+		err = fetch(backend.FromOrigin(ctx))
 	}
-	v.keep(path, p)
-	return nil
+	if err == nil {
+		v.keep(path, p)
+	}
+	return err
 }
 
 // path names a file of the blob in the cache directory, "" if there is none.

@@ -153,7 +153,7 @@ func (s *scheduler) take() (batch, bool) {
 func (s *scheduler) grow(first *flight) []*flight {
 	var near []*flight
 	for _, f := range s.pending {
-		if f.view == first.view && f.origin == first.origin && f.stale == first.stale && !f.local {
+		if f.view == first.view && f.origin == first.origin && f.unsure == first.unsure && !f.local {
 			near = append(near, f)
 		}
 	}

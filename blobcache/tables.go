@@ -10,12 +10,12 @@ import (
 )
 
 // tables are where the chunks of one blob are described. They are loaded at the
-// first miss and immutable afterwards, except meta, which is replaced once if what the
-// cache directory held turns out wrong.
+// first miss and immutable afterwards, except meta, which is replaced once, from the
+// origin, if it turns out wrong.
 type tables struct {
 	index   *rafs.ChunkIndexTable // nil: none
 	meta    *rafs.BlobMeta        // nil: none, or not to be had
-	stale   bool                  // meta comes from the cache directory
+	unsure  bool                  // meta is not from the origin: nothing but its use proves it
 	digests []byte                // blob.digest, 32 bytes per chunk; nil: none
 	metaErr error                 // why meta is missing
 	tried   time.Time             // when meta was asked for

@@ -132,7 +132,7 @@ func (v *view) table(ctx context.Context, whole bool) (*tables, error) {
 		return v.tab, nil
 	}
 	t := *v.tab
-	t.metaErr = t.loadMeta(ctx, v, true)
+	t.metaErr = t.loadMeta(ctx, v, false)
 	if ctx.Err() == nil {
 		t.tried = time.Now()
 	}
