@@ -115,10 +115,18 @@ func (e *echo) open() {
 	}
 }
 
-// shut makes parked requests wait again.
+// shut makes parked requests wait again. Those that open had let go are finished
+// when it returns, so that waitParked counts later ones only.
 func (e *echo) shut() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	select {
+	case <-e.gate:
+		for e.parked > 0 {
+			e.cond.Wait()
+		}
+	default:
+	}
 	e.gate = make(chan struct{})
 }
 
