@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"vrafs/api"
+	"vrafs/fusesrv/devfuse"
 	"vrafs/fusesrv/mountfs"
 	"vrafs/internal/logsink"
 	"vrafs/internal/opener"
@@ -104,7 +105,7 @@ func (d *Daemon) start() error {
 	if err := d.build(); err != nil {
 		return err
 	}
-	if d.cfg.Upgrade {
+	if d.cfg.Upgrade || d.predecessorDied() {
 		return d.orClose(d.listen())
 	}
 	if err := d.mountAll(); err != nil {
@@ -118,6 +119,17 @@ func (d *Daemon) start() error {
 	}
 	d.log.Info("Fuse daemon started!")
 	return d.orClose(d.listen())
+}
+
+// predecessorDied reports whether the mount of a daemon that died is there, to be
+// taken over (nydusd, section 1.9).
+func (d *Daemon) predecessorDied() bool {
+	f := d.cfg.FUSE
+	if f == nil || d.cfg.APISocket == "" || probe(d.cfg.APISocket) != leftDead || !devfuse.Mounted(d.o, f.Mountpoint) {
+		return false
+	}
+	d.log.Warn("a former daemon has died: waiting for a takeover", "mountpoint", f.Mountpoint)
+	return true
 }
 
 // orClose takes down what was made if err isn't nil, and returns err.

@@ -154,11 +154,20 @@ type stateFile struct {
 }
 
 func newStateFile(o opener.Opener, path string) (*stateFile, error) {
+	boot, err := bootID(o)
+	if err != nil {
+		return nil, err
+	}
+	return &stateFile{o: o, path: path, boot: boot}, nil
+}
+
+// bootID names this boot of the machine.
+func bootID(o opener.Opener) (string, error) {
 	boot, err := readSmall(o, "/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return nil, fmt.Errorf("boot id: %w", err)
+		return "", fmt.Errorf("boot id: %w", err)
 	}
-	return &stateFile{o: o, path: path, boot: strings.TrimSpace(boot)}, nil
+	return strings.TrimSpace(boot), nil
 }
 
 // write replaces the file by what snapshot returns, in one step. Calls that waited

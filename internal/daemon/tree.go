@@ -14,13 +14,14 @@ func (d *Daemon) build() error {
 	d.mounts = newMountTable()
 	d.stores = stores{o: d.o, log: d.log, limits: d.cfg.Limits}
 	v := d.cfg.VirtioFS
-	if v == nil {
-		return errors.New("fuse: not built into this version; use virtiofs")
-	}
 	// What is on the connection is decided once, for its life: without a bootstrap
 	// on the command line anything may be mounted later.
-	only := d.cfg.Root.Bootstrap != "" && !v.Hybrid
+	only := d.cfg.Root.Bootstrap != "" && (v == nil || !v.Hybrid)
 	d.root = mountfs.New(mountfs.Options{ImagesOnly: only, NoOpen: only})
+	if v == nil {
+		d.tree = newFuse(d)
+		return nil
+	}
 	t, err := newVhost(d)
 	d.tree = t
 	return err

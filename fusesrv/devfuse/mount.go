@@ -1,0 +1,141 @@
+package devfuse
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"vrafs/internal/opener"
+)
+
+const (
+	source = "rafs" // first field of the line in /proc/mounts
+	fstype = "fuse"
+
+	// maxRead is the longest READ that the kernel sends: 1 MiB and a page, as nydusd
+	// has it.
+	maxRead = 1<<20 + 4096
+)
+
+// MountOptions choose how a directory is mounted.
+type MountOptions struct {
+	Writable bool // without it nothing can be opened for writing
+	Opener   opener.Opener
+}
+
+// Mount mounts a connection on the directory dir. Nothing answers before Serve:
+// whoever looks into the mount waits. Without privileges fusermount3 mounts, and
+// only the user of the process can see the files.
+func Mount(dir string, o MountOptions) (*Conn, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	// A dead mount at dir must not be asked for anything.
+	if st, err := os.Lstat(abs); err != nil && !errors.Is(err, unix.ENOTCONN) {
+		return nil, fmt.Errorf("mountpoint: %w", err)
+	} else if err == nil && !st.IsDir() {
+		return nil, fmt.Errorf("mountpoint %s: %w", abs, unix.ENOTDIR)
+	}
+	fd, err := openDevice(o.Opener)
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{o: o.Opener, fd: fd, dir: abs, mounted: true}
+	err = unix.Mount(source, abs, fstype, mountFlags(o.Writable), mountData(fd))
+	if err == unix.EPERM {
+		_ = unix.Close(fd)
+		c.helper = true
+		if c.fd, err = mountByHelper(abs, o.Writable); err != nil {
+			return nil, err
+		}
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("mount on %s: %w", abs, err)
+	}
+	if c.id, err = connectionID(c.o, abs); err != nil {
+		err = errors.Join(err, c.Unmount(), c.Close())
+		return nil, err
+	}
+	return c, nil
+}
+
+func mountFlags(writable bool) uintptr {
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOATIME)
+	if !writable {
+		flags |= unix.MS_RDONLY
+	}
+	return flags
+}
+
+// mountData is the option string of mount(2).
+func mountData(fd int) string {
+	return fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,default_permissions,allow_other,max_read=%d",
+		fd, os.Geteuid(), os.Getegid(), maxRead)
+}
+
+// mountedDevice gives the minor device number of what is mounted on dir last, out
+// of /proc/self/mountinfo: asking the mount itself might hang.
+func mountedDevice(o opener.Opener, dir string) (minor uint32, err error) {
+	f, err := o.Open("/proc/self/mountinfo", os.O_RDONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	found := false
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		// id parent major:minor root mountpoint options ... - type source options
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 5 || unescape(fields[4]) != dir {
+			continue
+		}
+		_, text, _ := strings.Cut(fields[2], ":")
+		n, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return 0, fmt.Errorf("/proc/self/mountinfo: %w", err)
+		}
+		minor, found = uint32(n), true
+	}
+	if err := lines.Err(); err != nil {
+		return 0, fmt.Errorf("/proc/self/mountinfo: %w", err)
+	}
+	if !found {
+		return 0, unix.EINVAL
+	}
+	return minor, nil
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// Mounted reports whether a FUSE file system is mounted on dir. It doesn't touch it.
+func Mounted(o opener.Opener, dir string) bool {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return false
+	}
+	_, err = mountedDevice(o, abs)
+	return err == nil
+}

@@ -1,0 +1,176 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vrafs/api"
+	"vrafs/fusesrv"
+	"vrafs/fusesrv/devfuse"
+)
+
+// fuseMaxWrite is all that a connection of images needs for requests: nothing on
+// it can be written.
+const fuseMaxWrite = 4096
+
+// fuse is the /dev/fuse transport: one mount on this host.
+type fuse struct {
+	d      *Daemon
+	server *fusesrv.Server
+	conn   *devfuse.Conn
+	// inited is closed when the kernel has agreed on the protocol.
+	inited  chan struct{}
+	once    sync.Once
+	adopted bool
+}
+
+func newFuse(d *Daemon) *fuse {
+	f := &fuse{d: d, inited: make(chan struct{})}
+	f.server = fusesrv.NewServer(d.root, fusesrv.Options{
+		Deadline: d.cfg.Limits.RequestTime, MaxWrite: fuseMaxWrite, Track: true,
+		Changed: func(t *fusesrv.Settings) {
+			if t.Major != 0 {
+				f.once.Do(func() { close(f.inited) })
+			}
+		},
+	})
+	d.root.Serve(f.server.Quiesce)
+	return f
+}
+
+// resume has nothing to take up: what a dead daemon had mounted comes by takeover.
+func (f *fuse) resume() error { return nil }
+
+// save has nothing to do: state is handed over when the supervisor asks.
+func (f *fuse) save() error { return nil }
+
+// open mounts.
+func (f *fuse) open(context.Context) error {
+	o := f.d.cfg.FUSE
+	conn, err := devfuse.Mount(o.Mountpoint, devfuse.MountOptions{Writable: o.Writable, Opener: f.d.o})
+	if err != nil {
+		return err
+	}
+	f.conn = conn
+	return nil
+}
+
+func (f *fuse) serve(ctx context.Context) error {
+	if f.adopted {
+		f.askAgain()
+	}
+	return f.conn.Serve(ctx, f.server, devfuse.ServeOptions{
+		Threads: int(f.d.cfg.FUSE.Threads), Workers: int(f.d.cfg.Limits.Workers), MaxWrite: fuseMaxWrite,
+		Keep: func() bool { return errors.Is(context.Cause(ctx), errExit) },
+	})
+}
+
+// askAgain deals with requests that a dead predecessor had read. Whether that can
+// be is up to the kernel, so a failure is only logged.
+func (f *fuse) askAgain() {
+	var err error
+	switch f.d.cfg.FUSE.FailoverPolicy {
+	case "resend":
+		err = f.conn.Resend()
+	case "flush":
+		err = f.conn.Flush()
+	}
+	if err != nil {
+		f.d.log.Warn("requests that the former daemon had read may hang", "err", err)
+	}
+}
+
+// close unmounts, unless a successor goes on with the mount.
+func (f *fuse) close(keep bool) {
+	if f.conn == nil {
+		return
+	}
+	if !keep {
+		if err := f.conn.Unmount(); err != nil {
+			f.d.log.Error("unmount", "err", err)
+		}
+	}
+	_ = f.conn.Close() // nothing is lost by it
+}
+
+// inflight lists all requests, in the order of their start.
+func (f *fuse) inflight() ([]api.Inflight, error) {
+	var list []api.Inflight
+	for _, r := range f.server.Inflight(nil) {
+		list = append(list, api.Inflight{Inode: r.NodeID, Opcode: uint32(r.Opcode), Unique: r.Unique,
+			TimestampSecs: uint64(r.Start.Unix()), TimestampNanos: uint32(r.Start.Nanosecond())})
+	}
+	return list, nil
+}
+
+// upgradeLimit bounds the talk with a supervisor.
+const upgradeLimit = 5 * time.Second
+
+func (f *fuse) upgrade(ctx context.Context, a api.Action) error {
+	ctx, cancel := context.WithTimeout(ctx, upgradeLimit)
+	defer cancel()
+	if a == api.SendFD {
+		return f.handOver(ctx)
+	}
+	return f.takeOver(ctx)
+}
+
+// handOver gives the supervisor the state as it is now.
+func (f *fuse) handOver(ctx context.Context) error {
+	select {
+	case <-f.inited:
+	case <-ctx.Done():
+		return api.Errorf(api.NotReady, "the kernel has not answered the mount yet")
+	}
+	boot, err := bootID(f.d.o)
+	if err != nil {
+		return err
+	}
+	s := savedState{boot: boot, session: f.server.Settings().Save(), tree: f.d.root.State()}
+	return sendState(ctx, f.d.cfg.Supervisor, s.encode(), f.conn.FD())
+}
+
+// takeOver goes on with the mount of a predecessor. If it fails nothing has
+// changed, and the predecessor may go on.
+func (f *fuse) takeOver(ctx context.Context) error {
+	text, fd, err := receiveState(ctx, f.d.cfg.Supervisor)
+	if err != nil {
+		return err
+	}
+	conn, err := devfuse.Adopt(f.d.o, fd, f.d.cfg.FUSE.Mountpoint)
+	if err != nil {
+		_ = unix.Close(fd)
+		return fmt.Errorf("take over: %w", err)
+	}
+	if err := f.adopt(text); err != nil {
+		_ = conn.Close()
+		return fmt.Errorf("take over: %w", err)
+	}
+	f.conn, f.adopted = conn, true
+	f.once.Do(func() { close(f.inited) })
+	return nil
+}
+
+// adopt goes on as a predecessor's state says.
+func (f *fuse) adopt(text []byte) error {
+	s, err := decodeState(text)
+	if err != nil {
+		return err
+	}
+	settings, err := fusesrv.ParseSettings(s.session)
+	if err != nil {
+		return err
+	}
+	if err := f.d.restore(s.tree); err != nil {
+		return err
+	}
+	f.server.Restore(settings)
+	return nil
+}
+
+func (f *fuse) families(s *familySet) { serverFamilies(s, f.server) }
