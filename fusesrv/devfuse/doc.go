@@ -1,7 +1,7 @@
 // Package devfuse is the /dev/fuse transport: it mounts a directory of this host and
 // serves the kernel's requests with a fusesrv.Server.
 //
-//	Mount --> Conn --Serve--> N threads, each with a descriptor of its own:
+//	Mount --> Conn --Serve--> N threads, each with a descriptor of its own or all with one:
 //	                           (epoll) -> read -> Server.Handle -> write
 //	                                       | pending
 //	                                       v

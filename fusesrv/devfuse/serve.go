@@ -19,6 +19,11 @@ type ServeOptions struct {
 	Workers int // requests that may wait for data at once, at least 1
 	// MaxWrite is that of the server's Options, in bytes.
 	MaxWrite uint32
+	// Survive lets requests outlive this process where somebody else holds the
+	// connection's descriptor: all threads read from that one. With descriptors of
+	// their own, which share no lock in the kernel, the requests read through one
+	// fail when it is closed.
+	Survive bool
 	// Keep reports, after the end of the context, whether another process goes on
 	// with the mount: requests that still wait for data are then left unanswered, for
 	// the kernel to send again. nil is no.
@@ -54,9 +59,9 @@ func (c *Conn) Serve(ctx context.Context, s *fusesrv.Server, o ServeOptions) err
 	defer unix.Close(wake)
 	e := &session{s: s, ctx: waits, in: int(o.MaxWrite) + 2*pageSize, wake: wake, failed: make(chan error, 1), keep: o.Keep}
 	e.pool = pool{e: e, room: o.Workers}
-	fds := c.descriptors(o.Threads)
+	fds, clones := c.descriptors(o)
 	defer func() {
-		for _, fd := range fds[1:] {
+		for _, fd := range clones {
 			_ = unix.Close(fd)
 		}
 	}()
@@ -70,18 +75,20 @@ func (c *Conn) Serve(ctx context.Context, s *fusesrv.Server, o ServeOptions) err
 	return err
 }
 
-// descriptors gives the connection's own and clones of it, as many as can be had:
-// fewer threads serve as well.
-func (c *Conn) descriptors(n int) []int {
-	fds := []int{c.fd}
-	for len(fds) < n {
-		fd, err := c.clone()
-		if err != nil {
-			break
+// descriptors gives one for each thread; clones are those to be closed. Where a
+// clone can't be had, threads share.
+func (c *Conn) descriptors(o ServeOptions) (fds, clones []int) {
+	fds = []int{c.fd}
+	for len(fds) < o.Threads {
+		fd := c.fd
+		if !o.Survive {
+			if clone, err := c.clone(); err == nil {
+				fd, clones = clone, append(clones, clone)
+			}
 		}
 		fds = append(fds, fd)
 	}
-	return fds
+	return fds, clones
 }
 
 // wait returns when all n threads have ended. One that ends is the end of all.

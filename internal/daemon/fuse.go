@@ -66,7 +66,8 @@ func (f *fuse) serve(ctx context.Context) error {
 	}
 	return f.conn.Serve(ctx, f.server, devfuse.ServeOptions{
 		Threads: int(f.d.cfg.FUSE.Threads), Workers: int(f.d.cfg.Limits.Workers), MaxWrite: fuseMaxWrite,
-		Keep: func() bool { return errors.Is(context.Cause(ctx), errExit) },
+		Survive: f.d.cfg.Supervisor != "",
+		Keep:    func() bool { return errors.Is(context.Cause(ctx), errExit) },
 	})
 }
 
