@@ -73,11 +73,17 @@ type image struct {
 func makeImage(b *testing.B, tree string) *image {
 	b.Helper()
 	made := testimage.Make(b, testimage.Options{Version: rafs.V6, Compressor: rafs.CompressorZstd, Source: tree})
+	return configure(b, made.Bootstrap, made.BlobDir)
+}
+
+// configure writes the configuration for an image whose blobs lie in a directory.
+func configure(b *testing.B, bootstrap, blobs string) *image {
+	b.Helper()
 	dir := b.TempDir()
-	im := &image{bootstrap: made.Bootstrap, config: filepath.Join(dir, "config.json")}
+	im := &image{bootstrap: bootstrap, config: filepath.Join(dir, "config.json")}
 	text, err := json.Marshal(map[string]any{
 		"version": 2,
-		"backend": map[string]any{"type": "localfs", "localfs": map[string]any{"dir": made.BlobDir}},
+		"backend": map[string]any{"type": "localfs", "localfs": map[string]any{"dir": blobs}},
 		"cache":   map[string]any{"type": "filecache", "filecache": map[string]any{"work_dir": filepath.Join(dir, "cache")}},
 		"rafs":    map[string]any{"mode": "direct", "enable_xattr": true},
 	})

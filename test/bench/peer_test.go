@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,7 +46,7 @@ func startVrafsd(b *testing.B, im *image, queues int) *peer {
 	b.Helper()
 	sock := filepath.Join(b.TempDir(), "vrafsd.sock")
 	return start(b, "vrafsd", sock, queues, daemonBinary(b), "virtiofs", "--sock", sock, "--bootstrap", im.bootstrap,
-		"--config", im.config, "--log-level", "error")
+		"--config", im.config, "--log-level", "error", "--request-queues", strconv.Itoa(queues))
 }
 
 func start(b *testing.B, name, sock string, queues int, program string, args ...string) *peer {
