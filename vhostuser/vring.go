@@ -16,7 +16,7 @@ const (
 	// A drain publishes what it has completed after so many chains or bytes, so
 	// that the driver does not wait for the end of a long one.
 	flushChains = 32
-	flushBytes  = 256 << 10
+	flushBytes  = 1 << 20
 
 	// pollInterval is how often a ring without kick descriptor is looked at.
 	pollInterval = 200 * time.Microsecond
