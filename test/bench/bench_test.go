@@ -50,7 +50,7 @@ func (s *session) measure(b *testing.B, r *row, queues int) figure {
 	for i := range queues {
 		feeds = append(feeds, r.feed(s.tree, uint64(i)))
 	}
-	f, err := s.run(s.clients[r.name][:queues], feeds, max(1, r.depth/queues), slice)
+	f, err := s.run(s.clients[r.name][:queues], feeds, r.depth, slice)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -58,8 +58,9 @@ func (s *session) measure(b *testing.B, r *row, queues int) figure {
 }
 
 // BenchmarkDevice measures every row on both daemons in turn, through one
-// request queue, and ours through four as well: their one queue is all they
-// have, so there the base is our own single queue.
+// request queue, and ours through four as well, each at the row's depth as a
+// guest of several processors has it: their one queue is all they have, so there
+// the base is our own single queue.
 func BenchmarkDevice(b *testing.B) {
 	dir := b.TempDir()
 	makeTree(b, dir)
