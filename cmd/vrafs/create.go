@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -262,17 +263,28 @@ func (c *create) run(ctx context.Context, env *cli.Env) error {
 	r, err := build.Build(ctx, src, c.sink, c.o)
 	done()
 	if err != nil {
-		return fmt.Errorf("build from %s: %w", c.source, err)
+		return c.hint(fmt.Errorf("build from %s: %w", c.source, err))
 	}
 	logSuccess(env, r)
 	return writeJSON(c.output, newOutput(r), true)
+}
+
+// hint tells what to do about a build that failed.
+func (c *create) hint(err error) error {
+	switch {
+	case c.typ() == build.TypeEStargzIndex && errors.Is(err, build.ErrOptions):
+		return cli.Hint(err, "give the layer itself, with --type estargz-ref")
+	case errors.Is(err, fs.ErrNotExist):
+		return cli.Hint(err, "check that the directories of the outputs exist")
+	}
+	return err
 }
 
 // open opens the source. A FIFO is opened here and waits for its writer.
 func (c *create) open() (build.Source, func(), error) {
 	st, err := os.Stat(c.source)
 	if err != nil {
-		return build.Source{}, nil, fmt.Errorf("open source: %w", err)
+		return build.Source{}, nil, cli.Hint(fmt.Errorf("open source: %w", err), "check the path of the source")
 	}
 	if c.typ() == build.TypeDirectory {
 		if !st.IsDir() {
@@ -311,7 +323,7 @@ func openInputs(list ...input) (closeAll func(), err error) {
 		b, err := bootload.Open(opener.Local(), in.path)
 		if err != nil {
 			closeAll()
-			return nil, fmt.Errorf("open image: %w", err)
+			return nil, noImage(err)
 		}
 		open = append(open, b)
 		*in.to = &build.Image{Name: b.Name, Data: b.Bytes()}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -120,13 +121,21 @@ func (p *place) open() (*image, error) {
 func openBootstrap(path string) (*image, error) {
 	b, err := bootload.Open(opener.Local(), path)
 	if err != nil {
-		err = fmt.Errorf("open image: %w", err)
-		if errors.Is(err, bootload.ErrNotImage) {
-			err = cli.Hint(err, "give the file of a bootstrap, or a data blob made with --blob-inline-meta")
-		}
-		return nil, err
+		return nil, noImage(err)
 	}
 	return &image{Bootstrap: b, path: path}, nil
+}
+
+// noImage tells what to do about a bootstrap that can't be opened.
+func noImage(err error) error {
+	err = fmt.Errorf("open image: %w", err)
+	switch {
+	case errors.Is(err, bootload.ErrNotImage), errors.Is(err, opener.ErrNotRegular):
+		return cli.Hint(err, "give the file of a bootstrap, or a data blob made with --blob-inline-meta")
+	case errors.Is(err, fs.ErrNotExist):
+		return cli.Hint(err, "check the path of the bootstrap")
+	}
+	return err
 }
 
 // input is the image as the operations of package build take it.

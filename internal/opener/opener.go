@@ -11,6 +11,10 @@ import (
 // ErrName is the class of names that cannot be the last element of a path.
 var ErrName = errors.New("not a plain file name")
 
+// ErrNotRegular is the class of what Regular says about directories, devices and
+// the like.
+var ErrNotRegular = errors.New("not a regular file")
+
 // An Opener opens files by path. Errors are those of package os.
 type Opener interface {
 	// Open opens path with the given O_ flags; O_CLOEXEC and O_NOCTTY are always
@@ -49,7 +53,7 @@ func Name(name string) error {
 }
 
 // Regular opens path for reading if it is a regular file. It does not hang on a
-// FIFO and has no side effect on a device.
+// FIFO and has no side effect on a device. What is not regular is ErrNotRegular.
 func Regular(o Opener, path string) (*os.File, os.FileInfo, error) {
 	f, err := o.Open(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -62,7 +66,7 @@ func Regular(o Opener, path string) (*os.File, os.FileInfo, error) {
 	}
 	if !fi.Mode().IsRegular() {
 		f.Close()
-		return nil, nil, fmt.Errorf("open %s: not a regular file", path)
+		return nil, nil, fmt.Errorf("open %s: %w", path, ErrNotRegular)
 	}
 	return f, fi, nil
 }
