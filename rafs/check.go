@@ -317,8 +317,11 @@ func (c *checker) recordOf(index uint64, dir, n *Inode) (Inode, error) {
 	return link, err
 }
 
-// tables checks the tables beside the tree.
+// tables checks the super blocks and the tables beside the tree.
 func (c *checker) tables() error {
+	if err := c.reserved(); err != nil {
+		return err
+	}
 	for i, ino := range c.im.Prefetch() {
 		if _, err := c.im.Inode(ino); err != nil {
 			if err := c.problem(ino, fmt.Errorf("prefetch table entry %d: %w", i, err)); err != nil {

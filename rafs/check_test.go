@@ -118,6 +118,14 @@ func TestCheckFindsV6Damage(t *testing.T) {
 			b[m.f.off+rafs.V6ExtendedSize+rafs.V6XattrHeaderSize+rafs.V6XattrNameIndexAt] = 0x81
 		}, "xattr.name_index"},
 		{"zero_in_target", func(m *sampleTree, b []byte) { rename(b, "target", "tar\x00et") }, "inode.symlink"},
+		{"byte_before_the_super_block", func(_ *sampleTree, b []byte) { b[rafs.V6SuperOff-1] = 1 }, "bootstrap.head"},
+		{"reserved_of_the_super_block", func(_ *sampleTree, b []byte) { b[rafs.V6SuperOff+rafs.V6SuperSize-1] = 1 }, "super.reserved"},
+		{"reserved_of_the_extended_one", func(_ *sampleTree, b []byte) { b[rafs.V6ExtOff+rafs.V6ExtReservedAt] = 1 }, "ext_super.reserved"},
+		{"reserved_of_a_device", func(_ *sampleTree, b []byte) { b[rafs.V6DeviceOff+2*rafs.V6DeviceSize-1] = 1 }, "device.reserved"},
+		{"reserved_of_a_blob", func(_ *sampleTree, b []byte) {
+			table := le.Uint64(b[rafs.V6ExtOff+rafs.V6ExtBlobTableAt:])
+			b[table+rafs.V6BlobReservedAt] = 1
+		}, "blob.reserved"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := newSample()
