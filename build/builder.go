@@ -87,7 +87,7 @@ func (b *builder) stage(name string, since time.Time) {
 // loadInputs reads the parent and the chunk dictionary.
 func (b *builder) loadInputs(ctx context.Context) error {
 	if b.o.Parent != nil {
-		m, err := b.loadBase(ctx, "parent", b.o.Parent)
+		m, err := b.loadBase(ctx, "parent", b.o.Parent, loadOptions{})
 		if err != nil {
 			return err
 		}
@@ -98,18 +98,18 @@ func (b *builder) loadInputs(ctx context.Context) error {
 	}
 	if b.o.ChunkDict != nil {
 		defer b.stage("load_chunk_dict", time.Now())
-		m, err := b.loadBase(ctx, "chunk dictionary", b.o.ChunkDict)
+		m, err := b.loadBase(ctx, "chunk dictionary", b.o.ChunkDict, loadOptions{dict: true})
 		if err != nil {
 			return err
 		}
-		b.set.useDict(m, b.o.Digester, b.dictBlob(m))
+		b.set.useDict(m, b.o.Digester, b.dictChunk(m))
 	}
 	return nil
 }
 
 // loadBase reads an image that this build goes on from.
-func (b *builder) loadBase(ctx context.Context, what string, im *Image) (*image, error) {
-	m, err := loadImage(ctx, im, 0)
+func (b *builder) loadBase(ctx context.Context, what string, im *Image, o loadOptions) (*image, error) {
+	_, m, err := openImage(ctx, im, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
@@ -120,19 +120,34 @@ func (b *builder) loadBase(ctx context.Context, what string, im *Image) (*image,
 	return m, b.o.compatible(m, what+" "+im.Name)
 }
 
+// dictChunk makes a chunk of the dictionary one of the new image.
+func (b *builder) dictChunk(dict *image) func(rafs.Chunk) (rafs.Chunk, error) {
+	return func(c rafs.Chunk) (rafs.Chunk, error) {
+		t, err := b.dictBlob(&dict.blobs[c.Blob])
+		if err != nil {
+			return c, err
+		}
+		c.Blob = uint16(t)
+		if b.parent == nil {
+			return c, nil
+		}
+		have := &c
+		if id, ok := b.parent.byID[b.parent.id(&c)]; ok {
+			have = &b.parent.chunks[id].Chunk
+		}
+		return c, b.parent.sameChunk(&b.blobs[t], have, &c)
+	}
+}
+
 // dictBlob gives the place of a dictionary's blob in the blob table, where it is
 // put at its first use.
-func (b *builder) dictBlob(dict *image) func(uint16) (uint16, error) {
-	return func(i uint16) (uint16, error) {
-		id := dict.blobs[i].ID
-		for t := range b.blobs {
-			if b.blobs[t].ID == id && t != b.own.table {
-				return uint16(t), nil
-			}
+func (b *builder) dictBlob(e *rafs.Blob) (int, error) {
+	for t := range b.blobs {
+		if b.blobs[t].ID == e.ID && t != b.own.table {
+			return t, nil
 		}
-		t, err := b.addBlob(dict.blobs[i])
-		return uint16(t), err
 	}
+	return b.addBlob(*e)
 }
 
 func (b *builder) addBlob(e rafs.Blob) (int, error) {

@@ -27,7 +27,7 @@ func ChunkDict(ctx context.Context, images []Image, sink Sink, o ChunkDictOption
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		m, err := loadImage(ctx, &images[i], 0)
+		m, err := loadDict(ctx, &images[i])
 		if err != nil {
 			return nil, err
 		}

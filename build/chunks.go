@@ -19,7 +19,7 @@ type chunkSet struct {
 	byHash map[rafs.Digest]uint32
 
 	dict     map[rafs.Digest]rafs.Chunk // chunks of the dictionary, with its blob numbers
-	dictBlob func(blob uint16) (uint16, error)
+	dictUse  func(rafs.Chunk) (rafs.Chunk, error)
 	dictUsed map[rafs.Digest]uint32
 }
 
@@ -34,11 +34,10 @@ func (s *chunkSet) find(d rafs.Digest, size uint32, fileOff uint64) (uint32, boo
 		return i, true, nil
 	}
 	if c, ok := s.dict[d]; ok && c.Size == size {
-		blob, err := s.dictBlob(c.Blob)
+		c, err := s.dictUse(c)
 		if err != nil {
 			return 0, false, err
 		}
-		c.Blob = blob
 		i := s.add(c, fileOff)
 		s.dictUsed[d] = i
 		return i, true, nil
@@ -71,10 +70,10 @@ func (s *chunkSet) adopt(c chunk, share bool) {
 	}
 }
 
-// useDict makes the chunks of a dictionary known. blob gives the place of a
-// dictionary's blob in the table; it is asked at the first use of a chunk.
-func (s *chunkSet) useDict(dict *image, d rafs.Digester, blob func(uint16) (uint16, error)) {
-	s.dict, s.dictBlob = make(map[rafs.Digest]rafs.Chunk, len(dict.chunks)), blob
+// useDict makes the chunks of a dictionary known. use makes one of them a chunk of
+// the new image; it is asked at the first use of a chunk.
+func (s *chunkSet) useDict(dict *image, d rafs.Digester, use func(rafs.Chunk) (rafs.Chunk, error)) {
+	s.dict, s.dictUse = make(map[rafs.Digest]rafs.Chunk, len(dict.chunks)), use
 	for i := range dict.chunks {
 		c := dict.chunks[i].Chunk
 		if _, ok := s.dict[c.Digest]; !ok && c.HasDigest && !c.Digest.IsZero() && dict.blobs[c.Blob].Digester == d {

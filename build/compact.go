@@ -29,10 +29,7 @@ func Compact(ctx context.Context, im Image, sink Sink, o CompactOptions) (*Resul
 	start := time.Now()
 	c := &compacter{ctx: ctx, o: o, sink: &sink}
 	var err error
-	if c.src, err = rafs.Open(im.Data, rafs.Options{Name: im.Name}); err != nil {
-		return nil, err
-	}
-	if c.m, err = loadTree(c.src, 0); err != nil {
+	if c.src, c.m, err = openImage(ctx, &im, loadOptions{}); err != nil {
 		return nil, err
 	}
 	if err := c.keepDict(); err != nil {

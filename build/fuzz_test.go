@@ -70,7 +70,7 @@ func FuzzParent(f *testing.F) {
 			o.ChunkSize, o.Repeatable = im.ChunkSize(), im.Flags()&rafs.FlagExplicitUIDGID == 0
 			o.Digester, o.Compressor = im.Digester(), im.Compressor()
 		}
-		for _, o := range []Options{withParent(o, base), withDict(o, base)} {
+		for _, o := range []Options{withParent(o, base), withDict(o, base), withParent(withDict(o, base), base)} {
 			_, err := fuzzBuild(TypeTar, upper, o)
 			if err != nil && !errors.Is(err, rafs.ErrCorrupt) && !errors.Is(err, rafs.ErrUnsupported) &&
 				!errors.Is(err, ErrInconsistent) && !errors.Is(err, ErrOptions) && !errors.Is(err, ErrSource) {

@@ -19,6 +19,7 @@ type image struct {
 	num       numbering
 	blobs     []rafs.Blob
 	chunks    []chunk
+	byID      map[chunkID]uint32 // of a loaded image: places in chunks
 	prefetch  []*node
 	digester  rafs.Digester // of v5 inodes
 }

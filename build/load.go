@@ -14,43 +14,66 @@ type chunkID struct {
 	blob  uint16
 	index rafs.ChunkIndex
 	off   uint64 // tarfs only, where numbers mean nothing
+	size  uint32 // the same
 }
 
 // id names a chunk of m.
 func (m *image) id(c *rafs.Chunk) chunkID {
 	if m.tarfs() {
-		return chunkID{blob: c.Blob, off: c.Off}
+		return chunkID{blob: c.Blob, off: c.Off, size: c.Size}
 	}
 	return chunkID{blob: c.Blob, index: c.Index}
 }
 
-// loadImage reads a whole bootstrap into the tree model, after a check: what is
-// wrong with it must not come out as a fault of what is made of it. Every inode
-// gets the layer number and the flag inodeLower. Memory is bounded by the size of the
+// loadImage reads a whole bootstrap into the tree model. What is wrong with it
+// must not come out as a fault of what is made of it: it is checked, and what
+// readers bear but another image could not say is refused. Every inode gets the
+// layer number and the flag inodeLower. Memory is bounded by the size of the
 // bootstrap: a directory reached twice is an error.
 func loadImage(ctx context.Context, im *Image, layer uint32) (*image, error) {
-	src, err := rafs.Open(im.Data, rafs.Options{Name: im.Name})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", im.Name, err)
-	}
-	if _, err := src.Check(ctx, rafs.CheckOptions{MaxProblems: 1}); err != nil {
-		return nil, fmt.Errorf("%s: %w", im.Name, err)
-	}
-	m, err := loadTree(src, layer)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", im.Name, err)
-	}
-	return m, nil
+	_, m, err := openImage(ctx, im, loadOptions{layer: layer})
+	return m, err
 }
 
-// loadTree is loadImage for an opened bootstrap.
-func loadTree(src *rafs.Image, layer uint32) (*image, error) {
+// loadDict is loadImage for an image of which only chunks are carried over: the
+// files of a v6 image have none then.
+func loadDict(ctx context.Context, im *Image) (*image, error) {
+	_, m, err := openImage(ctx, im, loadOptions{dict: true})
+	return m, err
+}
+
+type loadOptions struct {
+	layer uint32
+	dict  bool
+}
+
+// openImage gives the opened bootstrap too.
+func openImage(ctx context.Context, im *Image, o loadOptions) (*rafs.Image, *image, error) {
+	src, err := rafs.Open(im.Data, rafs.Options{Name: im.Name})
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", im.Name, err)
+	}
+	if _, err := src.Check(ctx, rafs.CheckOptions{MaxProblems: 1}); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", im.Name, err)
+	}
+	m, err := loadTree(src, o)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", im.Name, err)
+	}
+	return src, m, nil
+}
+
+// loadTree fills the model from a checked bootstrap.
+func loadTree(src *rafs.Image, o loadOptions) (*image, error) {
+	if err := carriedBlobs(src.Blobs()); err != nil {
+		return nil, err
+	}
 	l := &treeLoader{
-		im: src, layer: layer,
-		byID: map[chunkID]uint32{}, links: map[rafs.Ino]*inode{}, dirs: map[rafs.Ino]bool{},
+		im: src, o: o,
+		links: map[rafs.Ino]*inode{}, dirs: map[rafs.Ino]bool{},
 		m: &image{
 			version: src.Version(), flags: src.Flags(), chunkSize: src.ChunkSize(),
-			digester: src.Digester(), blobs: slices.Clone(src.Blobs()),
+			digester: src.Digester(), blobs: slices.Clone(src.Blobs()), byID: map[chunkID]uint32{},
 		},
 	}
 	if err := l.chunkTable(); err != nil {
@@ -66,8 +89,8 @@ func loadTree(src *rafs.Image, layer uint32) (*image, error) {
 type treeLoader struct {
 	im    *rafs.Image
 	m     *image
-	layer uint32
-	byID  map[chunkID]uint32
+	o     loadOptions
+	spans []rafs.Span // scratch
 	links map[rafs.Ino]*inode
 	dirs  map[rafs.Ino]bool
 	ents  []loadedDir // directories still to be read
@@ -77,30 +100,6 @@ type treeLoader struct {
 type loadedDir struct {
 	n   *node
 	ino rafs.Ino
-}
-
-// chunkTable takes the chunks of a v6 image, whose files only refer to them.
-func (l *treeLoader) chunkTable() error {
-	for i := range l.im.ChunkTableLen() {
-		c, err := l.im.ChunkTableEntry(i)
-		if err != nil {
-			return err
-		}
-		l.addChunk(c, 0)
-	}
-	return nil
-}
-
-// addChunk gives the number of c, a new one if it was not seen before.
-func (l *treeLoader) addChunk(c rafs.Chunk, fileOff uint64) uint32 {
-	key := l.m.id(&c)
-	id, ok := l.byID[key]
-	if !ok {
-		id = uint32(len(l.m.chunks))
-		l.m.chunks = append(l.m.chunks, chunk{c, fileOff})
-		l.byID[key] = id
-	}
-	return id
 }
 
 // tree reads all directories, a directory before what is below it.
@@ -183,7 +182,7 @@ func (l *treeLoader) fill(n *node, ino rafs.Ino) error {
 	}
 	a := src.Attr()
 	in := &inode{mode: a.Mode, uid: a.UID, gid: a.GID, rdev: a.Rdev, mtime: a.Mtime, mtimeNsec: a.MtimeNsec,
-		size: a.Size, layer: l.layer, flags: inodeLower}
+		size: a.Size, layer: l.o.layer, flags: inodeLower}
 	n.in = in
 	if !src.IsDir() && src.Nlink() > 1 && (src.IsRegular() || l.im.Version() == rafs.V6) {
 		l.links[ino] = in
@@ -229,27 +228,6 @@ func readXattrs(src *rafs.Inode) ([]xattr, error) {
 		}
 	}
 	return xs, nil
-}
-
-func (l *treeLoader) chunks(in *inode, src *rafs.Inode) error {
-	n := src.ChunkCount()
-	if n == 0 {
-		return nil
-	}
-	in.chunks = make([]uint32, 0, n)
-	for k := range n {
-		c, err := src.Chunk(k)
-		if err != nil {
-			return err
-		}
-		if l.im.Version() == rafs.V6 && !l.im.Tarfs() {
-			if _, ok := l.byID[l.m.id(&c)]; !ok {
-				return fmt.Errorf("%w: chunk %d of blob %d is missing in the chunk table", rafs.ErrCorrupt, c.Index, c.Blob)
-			}
-		}
-		in.chunks = append(in.chunks, l.addChunk(c, k*uint64(l.m.chunkSize)))
-	}
-	return nil
 }
 
 // prefetch keeps the order of the table.

@@ -105,7 +105,7 @@ type merger struct {
 func (m *merger) load(ctx context.Context, layers []Layer) error {
 	m.dict = map[string]rafs.Blob{}
 	if m.o.ChunkDict != nil {
-		d, err := loadImage(ctx, m.o.ChunkDict, 0)
+		d, err := loadDict(ctx, m.o.ChunkDict)
 		if err != nil {
 			return fmt.Errorf("chunk dictionary: %w", err)
 		}
@@ -275,9 +275,20 @@ func (m *merger) image() (*image, error) {
 	if err := m.adoptBlobs(); err != nil {
 		return nil, err
 	}
+	out.blobs = m.blobs
+	if err := m.adoptChunks(out); err != nil {
+		return nil, err
+	}
+	out.prefetch = prefetchNodes(m.root, m.o.Prefetch)
+	return out, nil
+}
+
+// adoptChunks fills the chunk list with the chunks that the tree uses, and gives
+// the files their new numbers.
+func (m *merger) adoptChunks(out *image) error {
 	byID := map[chunkID]uint32{}
 	seen := map[*inode]bool{}
-	_ = m.root.visit(func(n *node) error {
+	return m.root.visit(func(n *node) error {
 		if len(n.in.chunks) == 0 || seen[n.in] {
 			return nil
 		}
@@ -293,13 +304,13 @@ func (m *merger) image() (*image, error) {
 				out.chunks = append(out.chunks, c)
 				byID[key] = to
 			}
+			if err := out.sameChunk(&out.blobs[c.Blob], &out.chunks[to].Chunk, &c.Chunk); err != nil {
+				return fmt.Errorf("%q: %w", n.path(), err)
+			}
 			n.in.chunks[k] = to
 		}
 		return nil
 	})
-	out.blobs = m.blobs
-	out.prefetch = prefetchNodes(m.root, m.o.Prefetch)
-	return out, nil
 }
 
 // adoptBlobs fills the blob table with the blobs that the tree uses.

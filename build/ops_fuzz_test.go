@@ -55,6 +55,9 @@ func FuzzOperations(f *testing.F) {
 			if err != nil && !known(err) {
 				t.Errorf("%s: error of no class: %v", name, err)
 			}
+			if err != nil && strings.Contains(err.Error(), "check the result") {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 	})
 }

@@ -21,11 +21,7 @@ type PrefetchFile struct {
 // not there are of class ErrSource.
 func Optimize(ctx context.Context, im Image, files []PrefetchFile, sink Sink) (*Result, error) {
 	start := time.Now()
-	src, err := rafs.Open(im.Data, rafs.Options{Name: im.Name})
-	if err != nil {
-		return nil, err
-	}
-	m, err := loadTree(src, 0)
+	src, m, err := openImage(ctx, &im, loadOptions{})
 	if err != nil {
 		return nil, err
 	}

@@ -77,6 +77,23 @@ func (b *Blob) checkChunk(c *Chunk) (field, why string) {
 	return "", ""
 }
 
+// CheckChunk says why b can't have c, a complete chunk of an image of version v
+// that is not in tarfs mode: limits are exceeded, or (v6) files could not refer to
+// it by a chunk address (section 2.9). The error is a *FormatError without an offset.
+func (b *Blob) CheckChunk(v Version, c *Chunk) error {
+	if field, why := b.checkChunk(c); field != "" {
+		return corrupt(0, "chunk."+field, "%s", why)
+	}
+	switch {
+	case v != V6:
+	case c.Off%V6Align != 0:
+		return corrupt(0, "chunk.uncompressed_offset", "%#x is not a multiple of %d", c.Off, V6Align)
+	case uint32(c.Index) >= b.ChunkCount:
+		return corrupt(0, "chunk.index", "%d of %d in blob %d", c.Index, b.ChunkCount, b.Index)
+	}
+	return nil
+}
+
 // maxStored bounds the stored bytes of a chunk or of the unit it is a slice of,
 // with room for what gzip, padding and the estimates of eStargz may add.
 func maxStored(c *Chunk) uint64 {
