@@ -11,7 +11,7 @@ func (c *checker) inode(n *Inode) error {
 		c.report.Inodes++
 		c.count(n)
 	}
-	for _, f := range []func(*Inode) error{c.times, c.xattrs, c.content, c.digest} {
+	for _, f := range []func(*Inode) error{c.times, c.unused, c.xattrs, c.content, c.digest} {
 		if err := f(n); err != nil {
 			if err := c.problem(n.ino, err); err != nil {
 				return err
@@ -145,6 +145,8 @@ func (c *checker) file(n *Inode) error {
 	}
 	c.report.Chunks += count
 	step := uint64(spanBatch) << c.im.chunkBits
+	var first Span
+	run := true // all chunks lie back to back in one blob
 	for off := uint64(0); off < n.size; {
 		var err error
 		if c.spans, err = n.AppendSpans(c.spans[:0], off, step); err != nil {
@@ -153,14 +155,37 @@ func (c *checker) file(n *Inode) error {
 		if len(c.spans) == 0 {
 			return corrupt(n.off, "inode.size", "no chunk for offset %#x", off)
 		}
+		if off == 0 {
+			first = c.spans[0]
+		}
 		for _, s := range c.spans {
 			if err := c.listed(n, &s); err != nil {
 				return err
 			}
+			run = run && s.Blob == first.Blob && s.Off == first.Off+off
 			off += uint64(s.Len)
 		}
 	}
-	return nil
+	return c.extent(n, run)
+}
+
+// extent checks the chunk size that the kernel goes by: the image's, or for a file
+// in one run any that holds it whole (section 2.9). This package ignores it.
+func (c *checker) extent(n *Inode, run bool) error {
+	if c.im.version != V6 || n.size == 0 || c.generated() {
+		return nil
+	}
+	bits := uint8(n.first&V6ChunkBitsMask) + c.im.blockBits
+	if bits == c.im.chunkBits || run && ceilShift(n.size, bits) == 1 {
+		return nil
+	}
+	return corrupt(n.off, "inode.i_u", "chunks of 1<<%d bytes, of an image with 1<<%d", bits, c.im.chunkBits)
+}
+
+// generated reports whether the image is a generated chunk dictionary, whose one
+// file is a list of chunks of any size that nobody reads.
+func (c *checker) generated() bool {
+	return len(c.im.blobs) > 0 && c.im.blobs[0].Features.Has(BlobChunkDictGenerated)
 }
 
 // listed checks that a v6 chunk is in the chunk table, if the image has one, and

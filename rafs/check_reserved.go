@@ -34,6 +34,41 @@ func (c *checker) reserved() error {
 	return nil
 }
 
+// unused checks the reserved bytes of a v6 inode and of the header of its extended
+// attributes (sections 2.8 and 2.12).
+func (c *checker) unused(n *Inode) error {
+	if c.im.version != V6 {
+		return nil
+	}
+	gaps := [2][2]uint64{{V6CompactReservedAt, V6CompactUAt}, {V6CompactReserved2At, V6CompactSize}}
+	if n.extended {
+		gaps = [2][2]uint64{{V6ExtendedReservedAt, V6ExtendedSizeAt}, {V6ExtendedReserved2At, V6ExtendedSize}}
+	}
+	for _, g := range gaps {
+		if err := c.zero("inode.reserved", n.off+g[0], n.off+g[1]); err != nil {
+			return err
+		}
+	}
+	if n.xattr == 0 {
+		return nil
+	}
+	if err := c.zero("xattr.name_filter", n.xattr, n.xattr+V6XattrSharedCountAt); err != nil {
+		return err
+	}
+	return c.zero("xattr.reserved", n.xattr+V6XattrReservedAt, n.xattr+V6XattrHeaderSize)
+}
+
+// checkDirent checks the fields of an entry that a listing doesn't need.
+func checkDirent(dir *Inode, e []byte) error {
+	if t := e[V6DirentTypeAt]; int(t) >= len(direntTypes) {
+		return corrupt(dir.off, "dirent.file_type", "%d", t)
+	}
+	if v := e[V6DirentReservedAt]; v != 0 {
+		return corrupt(dir.off, "dirent.reserved", "%#x, want 0", v)
+	}
+	return nil
+}
+
 // zero finds the first byte of [off, to) that is not zero.
 func (c *checker) zero(field string, off, to uint64) error {
 	for at := off; at < to; at++ {

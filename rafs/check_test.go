@@ -126,6 +126,47 @@ func TestCheckFindsV6Damage(t *testing.T) {
 			table := le.Uint64(b[rafs.V6ExtOff+rafs.V6ExtBlobTableAt:])
 			b[table+rafs.V6BlobReservedAt] = 1
 		}, "blob.reserved"},
+		{"reserved_of_an_inode", func(m *sampleTree, b []byte) { b[m.file.off+rafs.V6ExtendedSize-1] = 1 }, "inode.reserved"},
+		{"reserved_of_xattrs", func(m *sampleTree, b []byte) { b[m.f.off+rafs.V6ExtendedSize+rafs.V6XattrReservedAt] = 1 }, "xattr.reserved"},
+		{"reserved_of_an_entry", func(m *sampleTree, b []byte) { m.entry(b, m.root, "f")[rafs.V6DirentReservedAt] = 1 }, "dirent.reserved"},
+		{"unknown_type_of_an_entry", func(m *sampleTree, b []byte) { m.entry(b, m.root, "f")[rafs.V6DirentTypeAt] = 9 }, "dirent.file_type"},
+		{"checksum_that_is_not_there", func(_ *sampleTree, b []byte) { b[rafs.V6SuperOff+rafs.V6SuperCompatAt] |= 1 }, "super.feature_compat"},
+		{"device_of_other_size", func(_ *sampleTree, b []byte) { b[rafs.V6DeviceOff+rafs.V6DeviceBlocksAt]++ }, "device.blocks"},
+		{"devices_overlap", func(_ *sampleTree, b []byte) {
+			for i := range 2 {
+				b[rafs.V6DeviceOff+i*rafs.V6DeviceSize+rafs.V6DeviceMappedBlkaddrAt] = 128
+			}
+		}, "device.mapped_blkaddr"},
+		{"name_lost", func(m *sampleTree, b []byte) { b[rafs.V6SuperOff+rafs.V6SuperInosAt]++ }, "super.inos"},
+		{"name_of_another_file", func(m *sampleTree, b []byte) { le.PutUint64(m.entry(b, m.root, "f"), m.file.nid) }, "inode.nlink"},
+		{"second_name_of_a_single_file", func(m *sampleTree, b []byte) { le.PutUint64(m.entry(b, m.a, "link"), m.f.nid) }, "reached by a second name"},
+		{"links_too_many", func(m *sampleTree, b []byte) { b[m.file.off+rafs.V6ExtendedNlinkAt] = 3 }, "the tree has 2 names"},
+		{"kernel_chunk_size", func(m *sampleTree, b []byte) { b[m.file.off+rafs.V6ExtendedUAt]++ }, "inode.i_u"},
+		{"chunk_twice_in_the_table", func(m *sampleTree, b []byte) {
+			table := chunkTable(b)
+			copy(table[rafs.ChunkInfoSize+rafs.ChunkInfoBlobAt:2*rafs.ChunkInfoSize], table[rafs.ChunkInfoBlobAt:])
+		}, "twice"},
+		{"stored_over_another", func(m *sampleTree, b []byte) {
+			for e := range slices.Chunk(chunkTable(b), rafs.ChunkInfoSize) {
+				le.PutUint64(e[rafs.ChunkInfoCompressedOffAt:], 0)
+			}
+		}, "chunk.compressed_offset"},
+		{"uncompressed_over_another", func(m *sampleTree, b []byte) {
+			for e := range slices.Chunk(chunkTable(b), rafs.ChunkInfoSize) {
+				le.PutUint64(e[rafs.ChunkInfoUncompressedOffAt:], 0)
+			}
+		}, "chunk.uncompressed_offset"},
+		{"compressed_without_compressor", func(m *sampleTree, b []byte) {
+			for i := range uint64(2) {
+				table := le.Uint64(b[rafs.V6ExtOff+rafs.V6ExtBlobTableAt:])
+				b[table+i*rafs.V6BlobSize+rafs.V6BlobCompressorAt] = byte(rafs.CompressorNone)
+			}
+		}, "chunk.flags"},
+		{"crc_without_flag", func(m *sampleTree, b []byte) {
+			for e := range slices.Chunk(chunkTable(b), rafs.ChunkInfoSize) {
+				e[rafs.ChunkInfoFlagsAt] &^= byte(rafs.ChunkHasCRC)
+			}
+		}, "chunk.crc32"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := newSample()
@@ -137,6 +178,12 @@ func TestCheckFindsV6Damage(t *testing.T) {
 			exercise(t, data)
 		})
 	}
+}
+
+// chunkTable gives the entries of the chunk table.
+func chunkTable(data []byte) []byte {
+	ext := data[rafs.V6ExtOff:]
+	return data[le.Uint64(ext[rafs.V6ExtChunkTableAt:]):][:le.Uint64(ext[rafs.V6ExtChunkTableSizeAt:])]
 }
 
 // addr gives the first chunk address of a file.

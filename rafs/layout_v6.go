@@ -29,7 +29,8 @@ const (
 	V6SuperXattrPrefixAddrAt = 92 // u32, 0
 	V6SuperPackedNidAt       = 96 // u64, 0
 
-	V6CompatRAFS uint32 = 0x4000_0000
+	V6CompatChecksum uint32 = 0x1 // never set: there is no checksum
+	V6CompatRAFS     uint32 = 0x4000_0000
 
 	V6IncompatChunkedFile uint32 = 0x4
 	V6IncompatDeviceTable uint32 = 0x8
@@ -135,21 +136,25 @@ const (
 	V6InodeXattrICountAt = 2 // u16
 	V6InodeModeAt        = 4 // u16
 
-	V6CompactNlinkAt = 6  // u16
-	V6CompactSizeAt  = 8  // u32
-	V6CompactUAt     = 16 // u32
-	V6CompactInoAt   = 20 // u32
-	V6CompactUIDAt   = 24 // u16
-	V6CompactGIDAt   = 26 // u16
+	V6CompactNlinkAt     = 6  // u16
+	V6CompactSizeAt      = 8  // u32
+	V6CompactReservedAt  = 12 // u32, 0
+	V6CompactUAt         = 16 // u32
+	V6CompactInoAt       = 20 // u32
+	V6CompactUIDAt       = 24 // u16
+	V6CompactGIDAt       = 26 // u16
+	V6CompactReserved2At = 28 // u32, to the end
 
-	V6ExtendedSizeAt  = 8  // u64
-	V6ExtendedUAt     = 16 // u32
-	V6ExtendedInoAt   = 20 // u32
-	V6ExtendedUIDAt   = 24 // u32
-	V6ExtendedGIDAt   = 28 // u32
-	V6ExtendedMtimeAt = 32 // u64
-	V6ExtendedNsecAt  = 40 // u32
-	V6ExtendedNlinkAt = 44 // u32
+	V6ExtendedReservedAt  = 6  // u16, 0
+	V6ExtendedSizeAt      = 8  // u64
+	V6ExtendedUAt         = 16 // u32
+	V6ExtendedInoAt       = 20 // u32
+	V6ExtendedUIDAt       = 24 // u32
+	V6ExtendedGIDAt       = 28 // u32
+	V6ExtendedMtimeAt     = 32 // u64
+	V6ExtendedNsecAt      = 40 // u32
+	V6ExtendedNlinkAt     = 44 // u32
+	V6ExtendedReserved2At = 48 // [16]byte, 0
 
 	V6FormatExtended = 0x1
 
@@ -176,9 +181,10 @@ const (
 const (
 	V6DirentSize = 12
 
-	V6DirentNidAt     = 0  // u64
-	V6DirentNameOffAt = 8  // u16
-	V6DirentTypeAt    = 10 // u8
+	V6DirentNidAt      = 0  // u64
+	V6DirentNameOffAt  = 8  // u16
+	V6DirentTypeAt     = 10 // u8
+	V6DirentReservedAt = 11 // u8, 0
 
 	V6FTUnknown = 0
 	V6FTRegular = 1
@@ -194,6 +200,7 @@ const (
 const (
 	V6XattrHeaderSize    = 12 // u32 name filter, u8 shared count, 7 reserved
 	V6XattrSharedCountAt = 4
+	V6XattrReservedAt    = 5
 	V6XattrEntrySize     = 4 // u8 name length, u8 name index, u16 value size
 	V6XattrNameLenAt     = 0
 	V6XattrNameIndexAt   = 1

@@ -58,6 +58,7 @@ type model struct {
 	plain     bool // v6: nothing inline
 	shared    bool // v6: attributes in the shared area
 	table     []rafs.Chunk
+	prefetch  []*node // v6
 }
 
 type modelBlob struct {

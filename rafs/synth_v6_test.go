@@ -13,7 +13,8 @@ func (m *model) v6() []byte {
 	w := &writer{}
 	bs := uint64(1) << m.blockBits
 	btable := up(rafs.V6DeviceOff+rafs.V6DeviceSize*uint64(len(m.blobs)), rafs.V6Align)
-	meta := up(btable+rafs.V6BlobSize*uint64(len(m.blobs)), rafs.V6Align)
+	ptable := btable + rafs.V6BlobSize*uint64(len(m.blobs))
+	meta := up(ptable+rafs.V6PrefetchEntrySize*uint64(len(m.prefetch)), rafs.V6Align)
 	if len(m.blobs) == 0 {
 		meta = 0
 	}
@@ -42,6 +43,7 @@ func (m *model) v6() []byte {
 	}
 	w.at(up(uint64(len(w.b)), rafs.V6Align), 0)
 	m.supersV6(w, btable, meta, ctable, p.xattrs, uint64(len(nodes)))
+	m.prefetchV6(w, ptable)
 	return w.b
 }
 
@@ -88,6 +90,18 @@ func (m *model) supersV6(w *writer, btable, meta, ctable, xattrs, names uint64) 
 		le.PutUint64(e[rafs.V6BlobCIOffsetAt:], b.size)
 		le.PutUint64(e[rafs.V6BlobCICompressedAt:], uint64(b.chunks)*16)
 		le.PutUint64(e[rafs.V6BlobCIUncompressedAt:], uint64(b.chunks)*16)
+	}
+}
+
+func (m *model) prefetchV6(w *writer, table uint64) {
+	if len(m.prefetch) == 0 {
+		return
+	}
+	ext := w.at(rafs.V6ExtOff, rafs.V6ExtSize)
+	le.PutUint64(ext[rafs.V6ExtPrefetchTableAt:], table)
+	le.PutUint32(ext[rafs.V6ExtPrefetchTableSizeAt:], rafs.V6PrefetchEntrySize*uint32(len(m.prefetch)))
+	for i, n := range m.prefetch {
+		le.PutUint32(w.at(table+rafs.V6PrefetchEntrySize*uint64(i), rafs.V6PrefetchEntrySize), uint32(n.nid))
 	}
 }
 
