@@ -2,6 +2,7 @@ package devfuse
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -11,8 +12,10 @@ import (
 
 // Notifications (enum fuse_notify_code).
 const (
+	notifyInvalInode = 2
 	notifyInvalEntry = 3
 	notifyResend     = 7
+	notifyIncEpoch   = 8
 )
 
 // notify sends a notification: an out header without unique, its error being the
@@ -31,15 +34,32 @@ func notify(fd int, code uint32, parts ...[]byte) error {
 	}
 }
 
-// InvalidateEntry makes the kernel forget what it knows of a name. A name that it
-// does not know is no error.
-func (c *Conn) InvalidateEntry(parent uint64, name string) error {
+// Invalidate makes the kernel forget what it knows of a name in the directory of a
+// node, and the list of that directory; "" is every name. Every name at once takes
+// Linux 6.16: an older kernel shows names that are gone until they are opened. What
+// the kernel does not know is no error.
+func (c *Conn) Invalidate(parent uint64, name string) error {
+	err := c.invalidateNames(parent, name)
+	inode := make([]byte, 24) // ino, off, len; 0 and 0 are the whole
+	binary.LittleEndian.PutUint64(inode, parent)
+	if e := notify(c.fd, notifyInvalInode, inode); e != unix.ENOENT {
+		err = errors.Join(err, e)
+	}
+	if err != nil {
+		return fmt.Errorf("invalidate %q in node %#x: %w", name, parent, err)
+	}
+	return nil
+}
+
+func (c *Conn) invalidateNames(parent uint64, name string) error {
+	if name == "" {
+		return notify(c.fd, notifyIncEpoch)
+	}
 	h := make([]byte, 16) // parent, namelen, flags
 	binary.LittleEndian.PutUint64(h, parent)
 	binary.LittleEndian.PutUint32(h[8:], uint32(len(name)))
-	err := notify(c.fd, notifyInvalEntry, h, []byte(name), []byte{0})
-	if err != nil && err != unix.ENOENT {
-		return fmt.Errorf("invalidate %q: %w", name, err)
+	if err := notify(c.fd, notifyInvalEntry, h, []byte(name), []byte{0}); err != unix.ENOENT {
+		return err
 	}
 	return nil
 }

@@ -53,6 +53,10 @@ type Options struct {
 	NoOpen bool
 	// Flags are asked for at INIT when there is more than images.
 	Flags fusesrv.InitFlags
+	// Stale is told, after something was mounted or unmounted, what a guest may know
+	// that is no longer so: a name in the directory of a node, or with "" every name
+	// there. It may be nil: there are transports that can't tell a guest anything.
+	Stale func(parent uint64, name string)
 }
 
 // MountOptions are the circumstances of one file system.
@@ -131,19 +135,29 @@ func (f *FS) Mount(at string, fs Mountable, o MountOptions) (Mount, error) {
 	if err := f.fits(o); err != nil {
 		return Mount{}, fmt.Errorf("mount %s: %w", at, err)
 	}
+	m, err := f.add(at, fs, o)
+	if err != nil {
+		return Mount{}, fmt.Errorf("mount %s: %w", at, err)
+	}
+	f.stale(at)
+	return m.describe(), nil
+}
+
+// add puts a mount into the table.
+func (f *FS) add(at string, fs Mountable, o MountOptions) (*mount, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t := f.table.Load()
 	if t.at(at) != nil {
-		return Mount{}, fmt.Errorf("mount %s: %w", at, ErrMounted)
+		return nil, ErrMounted
 	}
 	number, err := f.number(at, t)
 	if err != nil {
-		return Mount{}, fmt.Errorf("mount %s: %w", at, err)
+		return nil, err
 	}
 	m := newMount(f, number, at, fs, o)
 	f.publish(append(slices.Clone(t.mounts), m))
-	return m.describe(), nil
+	return m, nil
 }
 
 // number gives out a mount number. Number 0 is free as long as nothing has had it.
@@ -186,6 +200,7 @@ func (f *FS) Unmount(at string) error {
 	m.gone.Store(true)
 	f.publish(t.mounts)
 	f.mu.Unlock()
+	f.stale(at)
 	m.drop(1) // what newMount took
 	return nil
 }

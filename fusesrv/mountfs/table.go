@@ -85,6 +85,36 @@ func (f *FS) publish(mounts []*mount) {
 	f.table.Store(t)
 }
 
+// stale tells what a guest may know of the names on the way to a clean path, now
+// that something was mounted or unmounted there. What is in pseudo directories it
+// asks for each time.
+func (f *FS) stale(at string) {
+	if f.o.Stale == nil {
+		return
+	}
+	d := f.table.Load().root()
+	if at == "/" {
+		f.o.Stale(fusesrv.RootID, "")
+		return
+	}
+	for name := range strings.SplitSeq(at[1:], "/") {
+		if d.mount != nil {
+			f.o.Stale(d.node(), name)
+		}
+		if d = d.byName[name]; d == nil {
+			return
+		}
+	}
+}
+
+// node returns the node id of the root of what is mounted at d.
+func (d *dir) node() uint64 {
+	if d.path == "/" {
+		return fusesrv.RootID
+	}
+	return d.mount.view.Base | d.mount.root
+}
+
 // A builder makes the directories of a table.
 type builder struct {
 	f      *FS

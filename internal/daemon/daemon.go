@@ -52,6 +52,9 @@ type server interface {
 	// serve answers requests until ctx ends (nil) or the other side ends the
 	// session for good (nil), or until it can't go on.
 	serve(ctx context.Context) error
+	// stale has the other side forget a name of a directory, or with "" all of its
+	// names, where that can be.
+	stale(parent uint64, name string)
 	// close undoes open; keep leaves a mount and what a successor needs.
 	close(keep bool)
 }

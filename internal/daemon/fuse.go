@@ -71,6 +71,19 @@ func (f *fuse) serve(ctx context.Context) error {
 	})
 }
 
+// stale has the kernel forget names. Before it has agreed on the protocol it knows
+// none.
+func (f *fuse) stale(parent uint64, name string) {
+	select {
+	case <-f.inited:
+	default:
+		return
+	}
+	if err := f.conn.Invalidate(parent, name); err != nil {
+		f.d.log.Warn("the kernel may show names that are gone", "err", err)
+	}
+}
+
 // askAgain deals with requests that a dead predecessor had read. Whether that can
 // be is up to the kernel, so a failure is only logged.
 func (f *fuse) askAgain() {

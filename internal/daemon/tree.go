@@ -17,7 +17,8 @@ func (d *Daemon) build() error {
 	// What is on the connection is decided once, for its life: without a bootstrap
 	// on the command line anything may be mounted later.
 	only := d.cfg.Root.Bootstrap != "" && (v == nil || !v.Hybrid)
-	d.root = mountfs.New(mountfs.Options{ImagesOnly: only, NoOpen: only})
+	d.root = mountfs.New(mountfs.Options{ImagesOnly: only, NoOpen: only,
+		Stale: func(parent uint64, name string) { d.tree.stale(parent, name) }})
 	if v == nil {
 		d.tree = newFuse(d)
 		return nil

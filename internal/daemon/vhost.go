@@ -131,6 +131,9 @@ func (v *vhost) open(context.Context) error {
 	return err
 }
 
+// stale can do nothing: virtio-fs has no way to tell a guest.
+func (v *vhost) stale(uint64, string) {}
+
 // serve takes front-ends until ctx ends. One that breaks the protocol or goes
 // away leaves the daemon waiting for the next.
 func (v *vhost) serve(ctx context.Context) error {
