@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -132,7 +131,7 @@ func TestWarmImageNeedsNoDaemon(t *testing.T) {
 				p.must(204, "POST", "/api/v1/mount?mountpoint=%2Fa", im.mountBody(""))
 				dir = filepath.Join(dir, "a")
 			} else {
-				p = start(t, exec.Command(binary, append([]string{"--mountpoint", h.dir, "--apisock", h.api}, im.withConfig(t)...)...), "", h.api).ready()
+				p = h.dedicated(t, im)
 			}
 			if tt.over {
 				dir = overlay(t, dir)
