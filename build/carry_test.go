@@ -1,8 +1,11 @@
 package build
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -26,6 +29,13 @@ func mustCarry(t *testing.T, o Options, names ...string) *Image {
 		t.Fatal(err)
 	}
 	return im
+}
+
+// fileOffset gives the place of a file's inode.
+func fileOffset(t *testing.T, im *Image, name string) uint64 {
+	t.Helper()
+	n := fileAt(t, im, name)
+	return n.Offset()
 }
 
 // fileAt finds a file of the root.
@@ -113,6 +123,57 @@ func TestImagesThatReadersBearAreNotCarriedOver(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// sharedXattrs is a v6 bootstrap of files that all have the same large attributes,
+// stored once.
+func sharedXattrs(t *testing.T, files, xattrs int) *Image {
+	t.Helper()
+	var archive, boot bytes.Buffer
+	w := tar.NewWriter(&archive)
+	for i := range files {
+		if err := w.WriteHeader(&tar.Header{Name: strconv.Itoa(i), Mode: 0o644,
+			PAXRecords: map[string]string{"SCHILY.xattr.user.x": strings.Repeat("v", 4*xattrs)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Build(t.Context(), Stream(TypeTar, &archive, "shared"), Sink{BootstrapWriter: &boot}, Options{ChunkSize: 4096}); err != nil {
+		t.Fatal(err)
+	}
+	im := &Image{Name: "base", Data: boot.Bytes()}
+	area := uint32(len(im.Data))
+	for i := range files {
+		head := im.Data[fileOffset(t, im, strconv.Itoa(i)):]
+		le.PutUint16(head[rafs.V6InodeXattrICountAt:], uint16(1+xattrs))
+		ids := head[rafs.V6ExtendedSize:]
+		ids[rafs.V6XattrSharedCountAt] = byte(xattrs)
+		for k := range xattrs {
+			le.PutUint32(ids[rafs.V6XattrHeaderSize+4*k:], uint32(k)*0xfffc/rafs.V6XattrAlign)
+		}
+	}
+	le.PutUint32(im.Data[rafs.V6SuperOff+rafs.V6SuperXattrBlkaddrAt:], area>>rafs.V6BlkSzBits)
+	for k := range xattrs {
+		e := make([]byte, 0xfffc)
+		e[rafs.V6XattrNameLenAt], e[rafs.V6XattrNameIndexAt] = 2, rafs.V6XattrUser
+		le.PutUint16(e[rafs.V6XattrValueSizeAt:], uint16(len(e)-rafs.V6XattrEntrySize-2))
+		copy(e[rafs.V6XattrEntrySize:], fmt.Sprintf("%02d", k))
+		im.Data = append(im.Data, e...)
+	}
+	im.Data = append(im.Data, make([]byte, alignUp(uint64(len(im.Data)), rafs.V6Align)-uint64(len(im.Data)))...)
+	return im
+}
+
+func TestSharedXattrsAreCarriedOverWithinBounds(t *testing.T) {
+	if _, err := carryBuild(t, Options{Parent: sharedXattrs(t, 20, 3)}, "one"); err != nil {
+		t.Errorf("attributes of a few inodes: %v", err)
+	}
+	im := sharedXattrs(t, 40, 3)
+	if _, err := carryBuild(t, Options{Parent: im}, "one"); !errors.Is(err, rafs.ErrUnsupported) || !strings.Contains(err.Error(), "shared attributes") {
+		t.Errorf("attributes of many inodes: %v, want a refusal", err)
 	}
 }
 

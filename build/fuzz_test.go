@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -72,15 +73,40 @@ func FuzzParent(f *testing.F) {
 		}
 		for _, o := range []Options{withParent(o, base), withDict(o, base), withParent(withDict(o, base), base)} {
 			_, err := fuzzBuild(TypeTar, upper, o)
-			if err != nil && !errors.Is(err, rafs.ErrCorrupt) && !errors.Is(err, rafs.ErrUnsupported) &&
-				!errors.Is(err, ErrInconsistent) && !errors.Is(err, ErrOptions) && !errors.Is(err, ErrSource) {
-				t.Fatalf("error of no class: %v", err)
-			}
-			if err != nil && strings.Contains(err.Error(), "check the result") {
-				t.Fatal(err)
-			}
+			blame(t, err)
 		}
 	})
+}
+
+// FuzzMerge merges arbitrary layers, on the lower one as parent too. It must end as
+// FuzzParent must.
+func FuzzMerge(f *testing.F) {
+	f.Fuzz(func(t *testing.T, lower, upper []byte) {
+		if len(lower) > 1<<17 || len(upper) > 1<<17 {
+			return
+		}
+		a, b := Image{Name: "lower", Data: lower}, Image{Name: "upper", Data: upper}
+		for _, layers := range [][]Layer{{{Image: a}, {Image: b}}, {{Image: b}}} {
+			var o MergeOptions
+			if len(layers) == 1 {
+				o.Parent, o.ChunkDict, o.HaveBackend = &a, &a, true
+			}
+			_, err := Merge(context.Background(), layers, Sink{BootstrapWriter: io.Discard}, o)
+			blame(t, err)
+		}
+	})
+}
+
+// blame fails unless err is of a class that says whose fault it is.
+func blame(t *testing.T, err error) {
+	t.Helper()
+	if err != nil && !errors.Is(err, rafs.ErrCorrupt) && !errors.Is(err, rafs.ErrUnsupported) &&
+		!errors.Is(err, ErrInconsistent) && !errors.Is(err, ErrOptions) && !errors.Is(err, ErrSource) {
+		t.Fatalf("error of no class: %v", err)
+	}
+	if err != nil && strings.Contains(err.Error(), "check the result") {
+		t.Fatal(err)
+	}
 }
 
 func withParent(o Options, im *Image) Options {

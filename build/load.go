@@ -91,10 +91,12 @@ type treeLoader struct {
 	m     *image
 	o     loadOptions
 	spans []rafs.Span // scratch
-	links map[rafs.Ino]*inode
-	dirs  map[rafs.Ino]bool
-	ents  []loadedDir // directories still to be read
-	pre   map[rafs.Ino]*node
+
+	xattrBytes uint64
+	links      map[rafs.Ino]*inode
+	dirs       map[rafs.Ino]bool
+	ents       []loadedDir // directories still to be read
+	pre        map[rafs.Ino]*node
 }
 
 type loadedDir struct {
@@ -200,10 +202,26 @@ func (l *treeLoader) fill(n *node, ino rafs.Ino) error {
 	return l.chunks(in, &src)
 }
 
+// maxXattrsBase and maxXattrsFactor bound the extended attributes of all inodes
+// together: so many bytes, and so many more per byte of the bootstrap. Inodes of a
+// v6 image may share attributes, which are stored once then, and with each inode in
+// images of ours.
+const (
+	maxXattrsBase   = 1 << 20
+	maxXattrsFactor = 16
+)
+
 func (l *treeLoader) xattrs(in *inode, src *rafs.Inode) error {
 	xs, err := readXattrs(src)
 	if err != nil {
 		return err
+	}
+	for _, x := range xs {
+		l.xattrBytes += uint64(len(x.name) + len(x.value))
+	}
+	if limit := maxXattrsBase + maxXattrsFactor*l.im.Size(); l.xattrBytes > limit {
+		return &rafs.FormatError{Off: src.Offset(), Field: "inode.xattr", Class: rafs.ErrUnsupported,
+			Why: fmt.Sprintf("more than %d bytes of shared attributes if every inode has its own", limit)}
 	}
 	return in.setXattrs(xs)
 }
