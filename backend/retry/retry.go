@@ -1,0 +1,140 @@
+// Package retry asks a back end again after failures that another try may cure.
+//
+//	read --try--> error --pause, longer each time--> rest of it --try--> ...
+//
+// A try goes on where the last one stopped. Errors of class backend.ErrPermanent, the
+// end of a blob and an ended context are final at once. Tries and their pauses
+// end at Options.Total, and nothing is remembered from read to read: the next one
+// starts anew, so that a failure lasts no longer than its cause.
+//
+// Trust: that of the back end below. Concurrency: everything may be called from any
+// goroutine. Source: nydusd 4.3.
+package retry
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"vrafs/backend"
+)
+
+// Options bound the tries. A zero value of a field stands for its default.
+type Options struct {
+	Retries int           // tries after the first; default 3
+	Pause   time.Duration // before the second try, doubled each time; default 100 ms
+	Max     time.Duration // longest pause; default 2 s
+	Total   time.Duration // for all tries of one call; default 50 s
+}
+
+// New wraps a back end.
+func New(inner backend.Opener, o Options) backend.Opener {
+	if o.Retries == 0 {
+		o.Retries = 3
+	}
+	setDefault(&o.Pause, 100*time.Millisecond)
+	setDefault(&o.Max, 2*time.Second)
+	setDefault(&o.Total, 50*time.Second)
+	return &retrying{inner, o}
+}
+
+func setDefault(d *time.Duration, v time.Duration) {
+	if *d == 0 {
+		*d = v
+	}
+}
+
+type retrying struct {
+	inner backend.Opener
+	opt   Options
+}
+
+func (r *retrying) Open(ctx context.Context, id string) (b backend.Blob, err error) {
+	err = r.opt.do(ctx, func(ctx context.Context) (err error) {
+		b, err = r.inner.Open(ctx, id)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &blob{b, &r.opt}, nil
+}
+
+type blob struct {
+	backend.Blob
+	opt *Options
+}
+
+func (b *blob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
+	done := 0
+	err := b.opt.do(ctx, func(ctx context.Context) error {
+		n, err := b.Blob.ReadAt(ctx, p[done:], off+uint64(done))
+		done += n
+		return err
+	})
+	return done, err
+}
+
+func (b *blob) Size(ctx context.Context) (size uint64, err error) {
+	err = b.opt.do(ctx, func(ctx context.Context) (err error) {
+		size, err = b.Blob.Size(ctx)
+		return err
+	})
+	return size, err
+}
+
+// errTotal ends a try that runs at the end of Options.Total.
+var errTotal = errors.New("no success in the time that all tries have together")
+
+// do calls try until it succeeds or there is no point or no time in going on. The
+// error is that of the last try, or of the one before it if time ran out in it.
+func (o *Options) do(ctx context.Context, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, o.Total, errTotal)
+	defer cancel()
+	var last error
+	pause := o.Pause
+	for left := o.Retries; ; left-- {
+		err := try(ctx)
+		if errors.Is(err, errTotal) && last != nil {
+			return last
+		}
+		if err == nil || left == 0 || final(err) || !wait(ctx, max(jitter(pause), after(err))) {
+			return err
+		}
+		last = err
+		pause = min(2*pause, o.Max)
+	}
+}
+
+func final(err error) bool {
+	return errors.Is(err, backend.ErrPermanent) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// jitter takes up to half off a pause, so that those who failed together do not
+// come back together.
+func jitter(pause time.Duration) time.Duration { return pause - rand.N(pause/2+1) }
+
+// after is how long the server wants to be left alone.
+func after(err error) time.Duration {
+	if e := (*backend.Error)(nil); errors.As(err, &e) {
+		return e.After
+	}
+	return 0
+}
+
+// wait pauses. It reports false, at once, if ctx would end during the pause.
+func wait(ctx context.Context, d time.Duration) bool {
+	if end, ok := ctx.Deadline(); ctx.Err() != nil || ok && time.Until(end) <= d {
+		return false
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,156 @@
+// Package httprange is exact ranged reads over HTTP, the client below the network
+// back ends.
+//
+//	Range   GET, Range: bytes=a-b --> 206 with this range, filled into p
+//	                                  200 from byte 0, its beginning
+//	                                  416, or 206 that ends early: end of the blob
+//	                                  any other status: an error, and the headers
+//	Fetch   a small answer as a whole, for tokens
+//
+// Redirects are never followed, environment variables name no proxy, bodies are
+// never decompressed. Every request ends within Options.Timeout.
+//
+// Trust: none in the server. Counts, Content-Range and lengths are checked, headers
+// and bodies bounded. Errors are *backend.Error without a blob's name; neither
+// they nor anything else here shows headers or the query of an address.
+//
+// Concurrency: everything may be called from any goroutine. Connections are kept
+// and used again; HTTP/1.1 only, so that ranges come over connections of their own
+// instead of sharing one window.
+//
+// Source: RFC 9110, sections 14 and 15; nydusd 3.4 and 4.3.
+package httprange
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"vrafs/internal/opener"
+)
+
+// Options are what the network back ends share (nydusd, section 3.4).
+type Options struct {
+	SkipVerify bool     // take any certificate
+	CAFiles    []string // PEM, trusted beside the system's
+	// Timeout bounds a request with its answer, ConnectTimeout the connecting; 0 is
+	// no bound but the context's.
+	Timeout, ConnectTimeout time.Duration
+	// Header is added to every request, where the request has no such header.
+	Header http.Header
+}
+
+// UserAgent is what nydusd calls itself; servers and proxies have rules for it.
+const UserAgent = "nydusd/1.0.0"
+
+// Bounds of what a server can make us hold.
+const (
+	maxHeaderBytes = 64 << 10
+	maxIdlePerHost = 32
+	maxCABytes     = 1 << 20
+	idleTime       = 90 * time.Second
+)
+
+// A Client sends requests. Close it to drop its connections.
+type Client struct {
+	opt  Options
+	http *http.Client
+}
+
+// New makes a client. Certificates are read now, nothing is sent.
+func New(o opener.Opener, opt Options) (*Client, error) {
+	roots, err := roots(o, opt.CAFiles)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &net.Dialer{Timeout: opt.ConnectTimeout, KeepAlive: 30 * time.Second}
+	transport := &http.Transport{
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        &tls.Config{RootCAs: roots, InsecureSkipVerify: opt.SkipVerify},
+		TLSHandshakeTimeout:    opt.ConnectTimeout,
+		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{},
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		MaxIdleConnsPerHost:    maxIdlePerHost,
+		IdleConnTimeout:        idleTime,
+	}
+	c := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &Client{opt: opt, http: c}, nil
+}
+
+// roots are the system's certificates and those of files; nil stands for the
+// system's alone.
+func roots(o opener.Opener, files []string) (*x509.CertPool, error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	for _, name := range files {
+		f, _, err := opener.Regular(o, name)
+		if err != nil {
+			return nil, fmt.Errorf("ca_cert_files: %w", err)
+		}
+		text, err := io.ReadAll(io.LimitReader(f, maxCABytes))
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("ca_cert_files: %w", err)
+		}
+		if !pool.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("ca_cert_files: %s: no PEM certificate", name)
+		}
+	}
+	return pool, nil
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// errTimeout is the cause of a request that took longer than Options.Timeout.
+var errTimeout = errors.New("no whole answer in time")
+
+// bound limits ctx to the time of one request.
+func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c.opt.Timeout <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, c.opt.Timeout, errTimeout)
+}
+
+// send sends a request; the answer's body is the caller's to close.
+func (c *Client) send(ctx context.Context, method string, u *url.URL, h http.Header, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return nil, failure(ctx, u.Host, err)
+	}
+	req.Header = h
+	for name, values := range c.opt.Header {
+		if req.Header[name] == nil {
+			req.Header[name] = values
+		}
+	}
+	req.Header.Set("User-Agent", UserAgent)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, failure(ctx, u.Host, err)
+	}
+	return resp, nil
+}
+
+// maxDrained is what is read of an unwanted body to keep its connection.
+const maxDrained = 16 << 10
+
+// drain closes a body, and leaves the connection usable if little is left of it.
+func drain(body io.ReadCloser) {
+	_, _ = io.CopyN(io.Discard, body, maxDrained)
+	_ = body.Close()
+}

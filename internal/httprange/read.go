@@ -1,0 +1,180 @@
+package httprange
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// A Reply is what a server said about a range.
+type Reply struct {
+	Status int // 0 if it said nothing
+	Header http.Header
+	N      int // bytes that were filled in
+	// Size is that of the whole resource in bytes, if Sized.
+	Size  uint64
+	Sized bool
+}
+
+// Redirect reports whether the answer sends the reader elsewhere.
+func (r *Reply) Redirect() bool {
+	switch r.Status {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return r.Header.Get("Location") != ""
+	}
+	return false
+}
+
+// Range fills p, which isn't empty, from byte off of the resource at u.
+// authorization is sent as is unless empty.
+//
+// The error is nil exactly if p is full; io.ErrUnexpectedEOF if the resource ends
+// earlier, and only then; the cause of ctx if that ended; otherwise a
+// *backend.Error, with the reply beside it if there was one.
+func (c *Client) Range(ctx context.Context, u *url.URL, authorization string, p []byte, off uint64) (Reply, error) {
+	if off > math.MaxInt64-uint64(len(p)) {
+		return Reply{}, io.ErrUnexpectedEOF
+	}
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	h := http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", off, off+uint64(len(p))-1)}}
+	if authorization != "" {
+		h.Set("Authorization", authorization)
+	}
+	resp, err := c.send(ctx, http.MethodGet, u, h, nil)
+	if err != nil {
+		return Reply{}, err
+	}
+	defer drain(resp.Body)
+	rep := Reply{Status: resp.StatusCode, Header: resp.Header}
+	want, err := rep.judge(resp.ContentLength, uint64(len(p)), off)
+	if err == nil && want > 0 {
+		rep.N, err = fill(resp.Body, p[:want], resp.StatusCode == http.StatusOK)
+	}
+	if err == nil && rep.N < len(p) {
+		return rep, io.ErrUnexpectedEOF
+	}
+	switch {
+	case errors.Is(err, errStatus):
+		err = statusError(u.Host, &rep)
+	case err != nil:
+		err = failure(ctx, u.Host, err)
+	}
+	return rep, err
+}
+
+var (
+	errRange = errors.New("the answer is another range than was asked for")
+	errShort = errors.New("the answer was cut short")
+	errLong  = errors.New("the answer is longer than it says")
+	// errStatus makes Range report the status.
+	errStatus = errors.New("status")
+	// errNoRanges: what is asked for can't be had, however often.
+	errNoRanges = errors.New("the server does not serve ranges")
+)
+
+// judge says how many of n bytes from off the answer's body must begin with. It
+// notes the size of the resource; length is that of the body, or -1.
+func (r *Reply) judge(length int64, n, off uint64) (want uint64, err error) {
+	switch r.Status {
+	case http.StatusOK:
+		if length >= 0 {
+			r.Size, r.Sized = uint64(length), true
+		}
+		if off > 0 {
+			return 0, errNoRanges
+		}
+		if r.Sized {
+			n = min(n, r.Size)
+		}
+		return n, nil
+	case http.StatusRequestedRangeNotSatisfiable:
+		cr, ok := parseContentRange(r.Header.Get("Content-Range"))
+		if ok && cr.sized && cr.size > off {
+			return 0, errStatus // it contradicts itself
+		}
+		r.Size, r.Sized = cr.size, ok && cr.sized
+		return 0, nil
+	case http.StatusPartialContent:
+		return r.partial(length, n, off)
+	}
+	return 0, errStatus
+}
+
+// partial is judge for an answer that is a range.
+func (r *Reply) partial(length int64, n, off uint64) (want uint64, err error) {
+	cr, ok := parseContentRange(r.Header.Get("Content-Range"))
+	if !ok || cr.empty || cr.first != off {
+		return 0, errRange
+	}
+	got := cr.last - cr.first + 1
+	if length >= 0 && uint64(length) != got || got > n {
+		return 0, errRange
+	}
+	r.Size, r.Sized = cr.size, cr.sized
+	if got < n && (!cr.sized || cr.last+1 != cr.size) {
+		return 0, errShort
+	}
+	return got, nil
+}
+
+// fill reads exactly p; more may follow only if that is said.
+func fill(body io.Reader, p []byte, more bool) (int, error) {
+	n, err := io.ReadFull(body, p)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return n, errShort
+	}
+	if err != nil || more {
+		return n, err
+	}
+	var one [1]byte
+	if k, _ := body.Read(one[:]); k > 0 {
+		return 0, errLong
+	}
+	return n, nil
+}
+
+// A contentRange is the value of a header of that name (RFC 9110, section 14.4).
+type contentRange struct {
+	first, last uint64 // inclusive, unless empty
+	empty       bool   // "*" instead of a range
+	size        uint64
+	sized       bool // false: "*" instead of a size
+}
+
+func parseContentRange(s string) (c contentRange, ok bool) {
+	unit, rest, _ := strings.Cut(s, " ")
+	span, size, _ := strings.Cut(rest, "/")
+	if !strings.EqualFold(unit, "bytes") {
+		return c, false
+	}
+	if size != "*" {
+		if c.size, c.sized = number(size); !c.sized {
+			return c, false
+		}
+	}
+	if c.empty = span == "*"; c.empty {
+		return c, c.sized
+	}
+	first, last, _ := strings.Cut(span, "-")
+	a, okA := number(first)
+	b, okB := number(last)
+	c.first, c.last = a, b
+	return c, okA && okB && a <= b && (!c.sized || b < c.size)
+}
+
+// number reads decimal digits and nothing else, up to the largest file size.
+func number(s string) (uint64, bool) {
+	if strings.HasPrefix(s, "+") {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 10, 63)
+	return n, err == nil
+}
