@@ -34,6 +34,9 @@ func mountByHelper(dir string, writable bool) (int, error) {
 		return -1, fmt.Errorf("mount on %s without privileges: %w: %s", dir, err, strings.TrimSpace(string(out)))
 	}
 	fd, err := receiveFD(pair[0])
+	if err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
 	if err != nil {
 		return -1, errors.Join(fmt.Errorf("%s: %w", helperProgram, err), unmountByHelper(dir))
 	}

@@ -43,28 +43,35 @@ func Mount(dir string, o MountOptions) (*Conn, error) {
 	} else if err == nil && !st.IsDir() {
 		return nil, fmt.Errorf("mountpoint %s: %w", abs, unix.ENOTDIR)
 	}
-	fd, err := openDevice(o.Opener)
-	if err != nil {
-		return nil, err
-	}
-	c := &Conn{o: o.Opener, fd: fd, dir: abs, mounted: true}
-	err = unix.Mount(source, abs, fstype, mountFlags(o.Writable), mountData(fd))
-	if err == unix.EPERM {
-		_ = unix.Close(fd)
+	c := &Conn{o: o.Opener, dir: abs, mounted: true}
+	c.fd, err = mountDirectly(abs, o)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 		c.helper = true
-		if c.fd, err = mountByHelper(abs, o.Writable); err != nil {
-			return nil, err
+		var byHelper error
+		if c.fd, byHelper = mountByHelper(abs, o.Writable); byHelper != nil {
+			return nil, errors.Join(err, byHelper)
 		}
-	}
-	if err != nil {
-		_ = unix.Close(fd)
-		return nil, fmt.Errorf("mount on %s: %w", abs, err)
+	} else if err != nil {
+		return nil, err
 	}
 	if c.id, err = connectionID(c.o, abs); err != nil {
 		err = errors.Join(err, c.Unmount(), c.Close())
 		return nil, err
 	}
 	return c, nil
+}
+
+// mountDirectly mounts a new connection and gives its descriptor.
+func mountDirectly(dir string, o MountOptions) (int, error) {
+	fd, err := openDevice(o.Opener)
+	if err != nil {
+		return -1, fmt.Errorf("mount on %s: %w", dir, err)
+	}
+	if err := unix.Mount(source, dir, fstype, mountFlags(o.Writable), mountData(fd)); err != nil {
+		_ = unix.Close(fd)
+		return -1, fmt.Errorf("mount on %s: %w", dir, err)
+	}
+	return fd, nil
 }
 
 func mountFlags(writable bool) uintptr {

@@ -28,6 +28,8 @@ func init() {
 		Debootstrap: func() string { return rootAnd(programMissing("debootstrap")) },
 		GNUTar:      func() string { return programMissing("tar") },
 		Fio:         func() string { return programMissing("fio") },
+		Fusermount:  func() string { return programMissing("fusermount3") },
+		RaceBuild:   func() string { return programMissing("gcc") },
 		Samples:     testdataMissing,
 		TrustedAttr: trustedMissing,
 	}

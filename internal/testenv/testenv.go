@@ -44,6 +44,8 @@ const (
 	Debootstrap Feature = "debootstrap" // a Debian root file system can be made, or is cached
 	GNUTar      Feature = "tar"         // GNU tar
 	Fio         Feature = "fio"         // the I/O load generator
+	Fusermount  Feature = "fusermount"  // fusermount3, which mounts for users
+	RaceBuild   Feature = "race"        // programs can be built with the race detector: a C compiler
 	Samples     Feature = "testdata"    // the published sample images
 	TrustedAttr Feature = "trusted"     // trusted.* xattrs can be written in the temporary directory
 )
