@@ -37,15 +37,16 @@ func (p *program) serve(ctx context.Context, env *cli.Env) error {
 	p.cfg.Level.Set(p.level())
 	p.cfg.Log = slog.New(cli.NewLogHandler(sink, cli.LogOptions{Level: p.cfg.Level, Color: p.logFile == "" && cli.Terminal(env.Stderr)}))
 	if err := p.complete(); err != nil {
-		return err
+		return p.advise(err)
 	}
 	done := make(chan error, 1)
 	go func() {
 		d, err := daemon.Start(ctx, p.cfg)
-		if err == nil {
-			err = d.Wait()
+		if err != nil {
+			done <- p.advise(err)
+			return
 		}
-		done <- err
+		done <- d.Wait()
 	}()
 	select {
 	case err := <-done:

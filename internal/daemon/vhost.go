@@ -27,6 +27,7 @@ type vhost struct {
 	stats     vhostuser.Stats
 	sock      *socket
 	state     *stateFile
+	resumed   bool // the state is of a session that may still be taken up
 	connected atomic.Bool
 
 	connections atomic.Uint64
@@ -66,6 +67,7 @@ func (v *vhost) resume() error {
 	if err := v.restore(s); err != nil {
 		return fmt.Errorf("saved state: %w; remove %s to start anew", err, v.state.path)
 	}
+	v.resumed = true
 	v.d.log.Info("going on for a daemon that was killed", "state", v.state.path)
 	return nil
 }
@@ -127,6 +129,9 @@ func (v *vhost) open(context.Context) error {
 		return err
 	}
 	s, err := listen(v.d.o, v.d.cfg.VirtioFS.Socket)
+	if err != nil && !v.resumed {
+		v.state.remove()
+	}
 	v.sock = s
 	return err
 }
