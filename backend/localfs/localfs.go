@@ -7,8 +7,10 @@
 // holds is the caller's to verify. A file may grow, shrink or be deleted while
 // it is open.
 //
-// Concurrency: everything may be called from any goroutine. Reads are those of a
-// local disk and don't end early with their context.
+// Concurrency: everything may be called from any goroutine. A file system may hang
+// for ever, NFS and FUSE do. So files are opened, and files that are not on a disk of
+// this machine read and closed, by goroutines that callers leave when their
+// context ends (apart.go).
 //
 // Source: nydusd 3.4, backend type localfs.
 package localfs
@@ -39,29 +41,48 @@ func New(o opener.Opener, opt Options) (backend.Opener, error) {
 	if opt.File == "" && opt.Dir == "" {
 		return nil, errors.New("localfs: neither a blob file nor a directory is configured")
 	}
-	return &dirs{o: o, opt: opt}, nil
+	return &dirs{o: o, opt: opt, slots: make(slots, maxApart)}, nil
 }
 
 type dirs struct {
-	o   opener.Opener
-	opt Options
+	o     opener.Opener
+	opt   Options
+	slots slots
 }
 
 // Open opens the file of blob id. Errors are of class backend.ErrNotFound where no
-// directory has a non-empty one, and always of class backend.ErrPermanent.
+// directory has a non-empty one, and of class backend.ErrPermanent unless ctx ended.
 func (d *dirs) Open(ctx context.Context, id string) (backend.Blob, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
+	paths, err := d.paths(id)
+	if err != nil {
+		return nil, err
+	}
+	return apart(ctx, d.slots, func() (backend.Blob, error) { return d.first(paths) }, func(b backend.Blob) { _ = b.Close() })
+}
+
+// paths are where blob id may be.
+func (d *dirs) paths(id string) ([]string, error) {
 	if d.opt.File != "" {
-		return d.file(d.opt.File)
+		return []string{d.opt.File}, nil
 	}
 	if err := opener.Name(id); err != nil {
 		return nil, fmt.Errorf("%w: %w", backend.ErrPermanent, err)
 	}
+	paths := []string{filepath.Join(d.opt.Dir, id)}
+	for _, dir := range d.opt.AltDirs {
+		paths = append(paths, filepath.Join(dir, id))
+	}
+	return paths, nil
+}
+
+// first opens the first file that isn't empty.
+func (d *dirs) first(paths []string) (backend.Blob, error) {
 	var errs []error
-	for _, dir := range append([]string{d.opt.Dir}, d.opt.AltDirs...) {
-		b, err := d.file(filepath.Join(dir, id))
+	for _, path := range paths {
+		b, err := d.file(path)
 		if err == nil {
 			return b, nil
 		}
@@ -81,11 +102,18 @@ func (d *dirs) file(path string) (backend.Blob, error) {
 		f.Close()
 		return nil, fmt.Errorf("%w: %w: %s is empty", backend.ErrNotFound, backend.ErrPermanent, path)
 	}
-	return &blob{f}, nil
+	b := &blob{f: f}
+	if !opener.IsLocal(f) {
+		b.slots = d.slots
+	}
+	return b, nil
 }
 
 // A blob is one open file.
-type blob struct{ f *os.File }
+type blob struct {
+	f     *os.File
+	slots slots // of calls that may hang; nil: none does
+}
 
 func (b *blob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
 	if ctx.Err() != nil {
@@ -94,7 +122,7 @@ func (b *blob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
 	if off > math.MaxInt64-uint64(len(p)) {
 		return 0, io.ErrUnexpectedEOF
 	}
-	n, err := b.f.ReadAt(p, int64(off))
+	n, err := b.read(ctx, p, int64(off))
 	switch {
 	case n == len(p):
 		return n, nil
@@ -104,12 +132,37 @@ func (b *blob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
 	return n, err
 }
 
-func (b *blob) Size(context.Context) (uint64, error) {
-	fi, err := b.f.Stat()
-	if err != nil {
-		return 0, err
+// read is ReadAt of the file. A read that may be left behind has memory of its own.
+func (b *blob) read(ctx context.Context, p []byte, off int64) (int, error) {
+	if b.slots == nil {
+		return b.f.ReadAt(p, off)
 	}
-	return uint64(fi.Size()), nil
+	got, err := apart(ctx, b.slots, func() ([]byte, error) {
+		own := make([]byte, len(p))
+		n, err := b.f.ReadAt(own, off)
+		return own[:n], err
+	}, nil)
+	return copy(p, got), err
 }
 
-func (b *blob) Close() error { return b.f.Close() }
+func (b *blob) Size(ctx context.Context) (uint64, error) {
+	size := func() (uint64, error) {
+		fi, err := b.f.Stat()
+		if err != nil {
+			return 0, err
+		}
+		return uint64(fi.Size()), nil
+	}
+	if b.slots == nil {
+		return size()
+	}
+	return apart(ctx, b.slots, size, nil)
+}
+
+func (b *blob) Close() error {
+	if b.slots == nil {
+		return b.f.Close()
+	}
+	go b.f.Close() // may hang, like any other call
+	return nil
+}

@@ -88,7 +88,7 @@ func TestHungStartEndsAtASignal(t *testing.T) {
 func TestHungBackEndBlocksOnlyItsReads(t *testing.T) {
 	dir := hungDir(t)
 	sock, api := sockets(t)
-	p := virtiofs(t, sock, api).ready()
+	p := virtiofs(t, sock, api, "--request-timeout", "1").ready()
 	im := oneFile(t, "text")
 	hung := oneFile(t, "text")
 	hung.BlobDir = dir
@@ -111,7 +111,10 @@ func TestHungBackEndBlocksOnlyItsReads(t *testing.T) {
 	if data, err := g.clients[1].Read(e.Node, 0, 0, 4096); err != nil || string(data) != "text" {
 		t.Errorf("got %q, %v", data, err)
 	}
-	p.eventually("vrafs_pending_requests 1", "/metrics")
+	if r, err := g.clients[0].Recv(); err != nil || r.Errno != syscall.EIO {
+		t.Errorf("the read of the hung image: %+v, %v", r, err)
+	}
+	p.eventually("vrafs_pending_requests 0", "/metrics")
 	// The image of a hung back end can be taken away all the same.
 	p.must(204, "DELETE", "/api/v1/mount?mountpoint=/hung", "")
 	p.endsInTime()

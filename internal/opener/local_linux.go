@@ -35,8 +35,10 @@ var localMagic = map[uint32]bool{
 	unix.REISERFS_SUPER_MAGIC: true,
 }
 
-// isLocal reports whether f lies on a file system of the list.
-func isLocal(f *os.File) bool {
+// IsLocal reports whether f lies on a file system whose pages come from a disk or
+// from memory of this machine, as far as is known. It asks that file system and
+// waits as long as it takes to answer.
+func IsLocal(f *os.File) bool {
 	var st unix.Statfs_t
 	for {
 		err := unix.Fstatfs(int(f.Fd()), &st)

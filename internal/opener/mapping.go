@@ -62,7 +62,7 @@ func mapFile(o Opener, path string, private bool) (*Mapping, error) {
 	if size == 0 || size > maxMapping {
 		return nil, fmt.Errorf("map %s: %d bytes", path, size)
 	}
-	if !private && !isLocal(f) {
+	if !private && !IsLocal(f) {
 		private = true
 	}
 	if private {
