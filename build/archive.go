@@ -17,8 +17,9 @@ import (
 // An archive is a source whose data stays where it is: the image refers to a tar
 // or a tar.gz (ref types), or to the tar that is stored as it came (tarfs).
 type archive struct {
+	name  string // if it is known beforehand
 	sum   hash.Hash
-	size  uint64     // bytes read
+	size  uint64     // bytes read, or known beforehand
 	index *zranIndex // of a gzip stream, else nil
 }
 
@@ -45,8 +46,13 @@ func (a *archive) open(src Source, out *blobWriter) (io.Reader, error) {
 	return a.index.z, nil
 }
 
-// id is the digest of the source, which must be read to its end.
-func (a *archive) id() string { return hex.EncodeToString(a.sum.Sum(nil)) }
+// id is the name of the archive or its digest; then it must be read to its end.
+func (a *archive) id() string {
+	if a.name != "" {
+		return a.name
+	}
+	return hex.EncodeToString(a.sum.Sum(nil))
+}
 
 // locate runs read, which reads the next size bytes of the tar, at off, and says
 // where they are stored.

@@ -136,7 +136,9 @@ func TestReferencesRefuseWhatTheyCannotHold(t *testing.T) {
 		{"tarfs_of_gzip", build.TypeTarfs, packed(t, plain, 1), build.Options{}, build.ErrSource},
 		{"sparse", build.TypeTarRef, gnuTar(t, tree, "--format=pax", "-S"), build.Options{}, build.ErrSource},
 		{"cut", build.TypeTarRef, packed(t, plain, 6)[:5000], build.Options{}, build.ErrSource},
-		{"index_of_estargz", build.TypeEStargzIndex, plain, build.Options{}, build.ErrOptions},
+		{"index_without_id", build.TypeEStargzIndex, plain, build.Options{}, build.ErrOptions},
+		{"index_inline", build.TypeEStargzIndex, plain, build.Options{BlobID: "x", InlineMeta: true}, build.ErrOptions},
+		{"index_with_toc", build.TypeEStargzIndex, plain, build.Options{BlobID: "x", BlobTOC: true}, build.ErrOptions},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -51,7 +51,7 @@ const (
 	TypeEStargz                        // estargz-rafs: as tar, without the TOC and landmark entries
 	TypeTarRef                         // targz-ref: the data stays in the original tar.gz or tar
 	TypeEStargzRef                     // estargz-ref
-	TypeEStargzIndex                   // estargztoc-ref, stargz_index: the TOC's JSON
+	TypeEStargzIndex                   // estargztoc-ref, stargz_index: the JSON of an eStargz layer's TOC
 	TypeTarfs                          // tar-tarfs: the plain tar is the blob
 )
 
@@ -152,7 +152,7 @@ type Options struct {
 	IV  [16]byte
 
 	BlobID       string // --blob-id; empty: the digest
-	BlobDataSize uint64 // --blob-data-size, estargztoc-ref
+	BlobDataSize uint64 // --blob-data-size: of the layer for TypeEStargzIndex, 0 if unknown
 	BlobOffset   uint64 // --blob-offset: added to every compressed offset
 
 	Whiteout   WhiteoutSpec

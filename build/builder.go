@@ -176,6 +176,10 @@ func (b *builder) features() rafs.BlobFeatures {
 	switch {
 	case b.src.typ == TypeTarfs:
 		f = f&^rafs.BlobAligned | rafs.BlobTarfs
+	case b.src.typ == TypeEStargzIndex:
+		if b.o.Version == rafs.V6 {
+			f |= rafs.BlobSeparate
+		}
 	case b.archive.index != nil:
 		f |= rafs.BlobChunkInfoV2 | rafs.BlobSeparate | rafs.BlobZran
 	case b.src.ref():
@@ -186,7 +190,7 @@ func (b *builder) features() rafs.BlobFeatures {
 
 // blobID is the id of what this build writes, once everything is written.
 func (b *builder) blobID() string {
-	if b.o.BlobID != "" {
+	if b.o.BlobID != "" && !b.src.ref() {
 		return b.o.BlobID
 	}
 	return b.blob.sum()
@@ -212,7 +216,7 @@ func (b *builder) openOutputs() error {
 			return err
 		}
 	}
-	b.blob, err = newBlobWriter(&b.sink, b.o.BlobID == "" || b.o.BlobTOC)
+	b.blob, err = newBlobWriter(&b.sink, b.o.BlobID == "" || b.o.BlobTOC || b.src.ref())
 	return err
 }
 
@@ -223,6 +227,8 @@ func (b *builder) dump(ctx context.Context) error {
 		return b.dumpDir(ctx)
 	case TypeTar, TypeEStargz, TypeTarRef, TypeEStargzRef, TypeTarfs:
 		return b.dumpTar(ctx)
+	case TypeEStargzIndex:
+		return b.dumpStargz()
 	default:
 		return fmt.Errorf("%w: source type %d is not supported", ErrOptions, b.src.typ)
 	}
@@ -353,8 +359,8 @@ func (b *builder) tarfsFlag() rafs.SuperFlags {
 
 // checkPlace refuses data without a place to put it.
 func (b *builder) checkPlace() error {
-	if b.src.typ == TypeTarfs {
-		return nil // the tar is the blob, whether it is stored again or not
+	if b.src.typ == TypeTarfs || b.src.typ == TypeEStargzIndex {
+		return nil // the tar or the layer is the blob, whether anything is stored here or not
 	}
 	hasBlob := b.own.table >= 0 || b.o.InlineMeta
 	if hasBlob && b.blob.out == nil && b.sink.BlobWriter == nil && b.sink.CacheDir == "" {

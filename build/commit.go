@@ -9,7 +9,7 @@ import (
 // finds the blob.
 func (b *builder) commit(s *sections) error {
 	id := b.blobID()
-	wrote := b.own.table >= 0 || b.o.InlineMeta
+	wrote := b.own.table >= 0 && b.blob.size > 0 || b.o.InlineMeta
 	if b.cache != nil {
 		if b.own.table < 0 {
 			b.cache.abort()

@@ -41,6 +41,22 @@ func FuzzTar(f *testing.F) {
 	})
 }
 
+// FuzzStargz builds images from arbitrary tables of contents. Each must end in an
+// error of class ErrSource or in an image that passes its check.
+func FuzzStargz(f *testing.F) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if len(data) > 1<<18 {
+			return
+		}
+		for _, v := range []rafs.Version{rafs.V5, rafs.V6} {
+			_, err := fuzzBuild(TypeEStargzIndex, data, Options{Version: v, BlobID: "layer", ChunkSize: 4096})
+			if err != nil && !errors.Is(err, ErrSource) {
+				t.Fatalf("error of no class: %v", err)
+			}
+		}
+	})
+}
+
 // fuzzBuild gives bootstrap and blob, one after the other. Holes are limited to
 // keep a round short.
 func fuzzBuild(typ SourceType, data []byte, o Options) ([]byte, error) {

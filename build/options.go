@@ -25,7 +25,6 @@ func (o *Options) normalize(src *Source, sink *Sink) error {
 		}
 	}
 	checks := []objection{
-		{src.typ == TypeEStargzIndex, "building from the table of contents of an eStargz layer is not supported"},
 		{o.Version != rafs.V5 && o.Version != rafs.V6, fmt.Sprintf("version %d", o.Version)},
 		{!rafs.ValidChunkSize(o.ChunkSize), fmt.Sprintf("chunk size %#x is not a power of two from %#x to %#x", o.ChunkSize, rafs.MinChunkSize, rafs.MaxChunkSize)},
 		{!o.Digester.Valid(), fmt.Sprintf("digester %d", o.Digester)},
@@ -66,23 +65,27 @@ func refuse(list []objection) error {
 func (s *Source) foreign() bool { return s.ref() || s.typ == TypeTarfs }
 
 // ref reports whether the data stays in the source.
-func (s *Source) ref() bool { return s.typ == TypeTarRef || s.typ == TypeEStargzRef }
+func (s *Source) ref() bool {
+	return s.typ == TypeTarRef || s.typ == TypeEStargzRef || s.typ == TypeEStargzIndex
+}
 
 // normalizeForeign sets what such a type fixes: the algorithms, and that whiteouts
 // stay, since only merge can put such a layer on another.
 func (o *Options) normalizeForeign(src *Source, sink *Sink) error {
 	o.Digester, o.Compressor = rafs.DigesterSHA256, rafs.CompressorGzip
 	o.Whiteout = WhiteoutNone
-	tarfs := src.typ == TypeTarfs
+	tarfs, index := src.typ == TypeTarfs, src.typ == TypeEStargzIndex
 	if tarfs {
 		o.Compressor = rafs.CompressorNone
 	}
 	return refuse([]objection{
-		{o.Version == rafs.V5, "data that stays as it is needs version 6"},
+		{o.Version == rafs.V5 && !index, "data that stays as it is needs version 6"},
 		{o.BatchSize != 0 || o.Encrypt || sink.CacheDir != "", "data that stays as it is cannot be put in batches, encrypted or cached"},
 		{o.Parent != nil || o.ChunkDict != nil, "data that stays as it is cannot be built on a parent or a chunk dictionary"},
 		{o.Prefetch.Policy == PrefetchBlob, "data that stays as it is cannot be ordered for prefetch"},
-		{!tarfs && o.BlobID != "", "the id of data that stays in its archive is the archive's digest"},
+		{!tarfs && !index && o.BlobID != "", "the id of data that stays in its archive is the archive's digest"},
+		{index && o.BlobID == "", "a table of contents doesn't say which blob it belongs to: its id is needed"},
+		{index && (o.InlineMeta || o.BlobTOC), "an image made of a table of contents alone has no blob to put anything into"},
 		{tarfs && (o.InlineMeta || o.BlobTOC), "a tarfs blob is the tar and nothing else"},
 		{o.BlobOffset != 0, "data that stays as it is has no blob offset"},
 	})

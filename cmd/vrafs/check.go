@@ -95,7 +95,7 @@ func (c *check) data(ctx context.Context, env *cli.Env, im *image) error {
 	var bytes uint64
 	for i := range im.Image.Blobs() {
 		b := &im.Image.Blobs()[i]
-		if b.Features&(rafs.BlobTarfs|rafs.BlobExternal) != 0 || b.LegacyStargz() {
+		if b.Features&(rafs.BlobTarfs|rafs.BlobExternal) != 0 {
 			env.Log.Warn(fmt.Sprintf("blob %s has no digests by design, its data is not checked", b.ID))
 			continue
 		}

@@ -237,7 +237,8 @@ func (c *create) options() {
 func (c *create) run(ctx context.Context, env *cli.Env) error {
 	c.options()
 	if c.attributes != "" || c.external != "" {
-		return errors.New("external data (--attributes, --external-blob) is not supported")
+		return cli.Hint(errors.New("external data (--attributes, --external-blob) is not supported: it has no digests to verify it by"),
+			"leave the option out to store the data in the image's own blob")
 	}
 	if c.config != "" {
 		if _, err := readConfig(c.config); err != nil {
@@ -272,8 +273,8 @@ func (c *create) run(ctx context.Context, env *cli.Env) error {
 // hint tells what to do about a build that failed.
 func (c *create) hint(err error) error {
 	switch {
-	case c.typ() == build.TypeEStargzIndex && errors.Is(err, build.ErrOptions):
-		return cli.Hint(err, "give the layer itself, with --type estargz-ref")
+	case c.typ() == build.TypeEStargzIndex && errors.Is(err, build.ErrSource):
+		return cli.Hint(err, "give the layer's stargz.index.json, or the layer itself with --type estargz-ref")
 	case errors.Is(err, fs.ErrNotExist):
 		return cli.Hint(err, "check that the directories of the outputs exist")
 	}

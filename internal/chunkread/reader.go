@@ -148,7 +148,7 @@ func withUnit(b *blob, c rafs.Chunk) (rafs.Chunk, error) {
 
 // provable refuses chunks that no digest can prove.
 func (r *Reader) provable(b *blob, c *rafs.Chunk) error {
-	if c.HasDigest && !b.info.LegacyStargz() || slices.Contains(r.o.AllowUnverified, b.info.ID) {
+	if c.HasDigest || slices.Contains(r.o.AllowUnverified, b.info.ID) {
 		return nil
 	}
 	return fmt.Errorf("chunk %d of blob %s: %w", c.Index, b.info.ID, ErrUnverified)

@@ -2,7 +2,9 @@ package chunkread
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 
 	"vrafs/internal/codec"
 	"vrafs/rafs"
@@ -112,7 +114,11 @@ func (w *worker) slice(ctx context.Context, q *request, dst []byte) error {
 // to make larger, and decrypts them.
 func fetch(ctx context.Context, q *request, raw []byte) (memory, stored []byte, err error) {
 	raw = grow(raw, int(q.chunk.CompressedSize))
-	if _, err := q.blob.data.ReadAt(ctx, raw, q.chunk.CompressedOff); err != nil {
+	n, err := q.blob.data.ReadAt(ctx, raw, q.chunk.CompressedOff)
+	if q.blob.info.LegacyStargz() && n > 0 && errors.Is(err, io.ErrUnexpectedEOF) {
+		return raw, raw[:n], nil // the stored size is an upper bound
+	}
+	if err != nil {
 		return raw, nil, err
 	}
 	if q.blob.xts == nil {

@@ -3,6 +3,7 @@ package testimage
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -171,7 +172,11 @@ func (r *reader) readUnit(b *blob, c rafs.Chunk) ([]byte, error) {
 	if shared {
 		unit = make([]byte, c.UnitSize)
 	}
-	if _, err := b.f.ReadAt(stored, int64(c.CompressedOff)); err != nil {
+	n, err := b.f.ReadAt(stored, int64(c.CompressedOff))
+	if b.LegacyStargz() && n > 0 && err == io.EOF {
+		stored, err = stored[:n], nil // the stored size is an upper bound
+	}
+	if err != nil {
 		return nil, err
 	}
 	if b.xts != nil {
