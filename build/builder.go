@@ -91,7 +91,7 @@ func (b *builder) loadInputs(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		b.parent, b.blobs = m, m.blobs
+		b.parent, b.blobs, b.set.adopted = m, m.blobs, m.byID
 		for i := range m.chunks {
 			b.set.adopt(m.chunks[i], m.blobs[m.chunks[i].Blob].Digester == b.o.Digester)
 		}
@@ -128,7 +128,7 @@ func (b *builder) dictChunk(dict *image) func(rafs.Chunk) (rafs.Chunk, error) {
 			return c, err
 		}
 		c.Blob = uint16(t)
-		if b.parent == nil {
+		if b.parent == nil || t >= len(b.parent.blobs) {
 			return c, nil
 		}
 		have := &c
@@ -144,18 +144,14 @@ func (b *builder) dictChunk(dict *image) func(rafs.Chunk) (rafs.Chunk, error) {
 func (b *builder) dictBlob(e *rafs.Blob) (int, error) {
 	for t := range b.blobs {
 		if b.blobs[t].ID == e.ID && t != b.own.table {
-			return t, nil
+			return t, sameBlob(&b.blobs[t], e)
 		}
 	}
 	return b.addBlob(*e)
 }
 
 func (b *builder) addBlob(e rafs.Blob) (int, error) {
-	limit := rafs.V5MaxBlobs
-	if b.o.Version == rafs.V6 {
-		limit = rafs.V6MaxBlobs
-	}
-	if len(b.blobs) >= limit {
+	if limit := maxBlobs(b.o.Version); len(b.blobs) >= limit {
 		return 0, fmt.Errorf("%w: more than %d blobs", ErrInconsistent, limit)
 	}
 	e.Index = len(b.blobs)
@@ -335,7 +331,7 @@ func (b *builder) finish(ctx context.Context) error {
 		return err
 	}
 	m := &image{
-		version: b.o.Version, flags: b.o.flags() | b.tarfsFlag(), chunkSize: b.o.ChunkSize, root: b.root, chunks: b.set.list,
+		version: b.o.Version, flags: b.o.flags() | b.tarfsFlag(), chunkSize: b.o.ChunkSize, root: b.root, chunks: b.set.list, mixed: b.parent != nil && b.o.ChunkDict != nil,
 		digester: b.o.Digester, prefetch: prefetchNodes(b.root, b.o.Prefetch),
 	}
 	s := &sections{b: b, m: m}

@@ -119,6 +119,17 @@ func (l *treeLoader) chunk(src *rafs.Inode, k uint64) (uint32, error) {
 	return id, nil
 }
 
+// sameBlob refuses two descriptions of one blob of which only one can be true.
+// Sizes may differ: a registry's, or none in a dictionary.
+func sameBlob(a, b *rafs.Blob) error {
+	const data = rafs.BlobZran | rafs.BlobBatch | rafs.BlobEncrypted | rafs.BlobExternal | rafs.BlobTarfs
+	if a.ChunkCount != b.ChunkCount || a.Digester != b.Digester || a.Compressor != b.Compressor || (a.Features^b.Features)&data != 0 {
+		return fmt.Errorf("%w: two descriptions of blob %s: %d and %d chunks, %v and %v, %v and %v", ErrInconsistent, a.ID,
+			a.ChunkCount, b.ChunkCount, a.Compressor, b.Compressor, a.Features&data, b.Features&data)
+	}
+	return nil
+}
+
 // sameChunk refuses c, a chunk of another image that goes into m, if it is not
 // what m has of that name, or not in its blob as m describes it.
 func (m *image) sameChunk(b *rafs.Blob, have, c *rafs.Chunk) error {

@@ -108,7 +108,7 @@ func TestImagesThatReadersBearAreNotCarriedOver(t *testing.T) {
 		{"two v6 records of one chunk", rafs.V6, func(t *testing.T, im *Image) {
 			first := tableEntry(t, im, 0)
 			copy(first[rafs.ChunkInfoSize+rafs.ChunkInfoIndexAt:][:4], first[rafs.ChunkInfoIndexAt:])
-		}, "chunk table entry 1: chunk"},
+		}, "blob 0 twice"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			im := mustCarry(t, Options{Version: tt.version}, "one", "other")
@@ -177,6 +177,19 @@ func TestSharedXattrsAreCarriedOverWithinBounds(t *testing.T) {
 	}
 }
 
+func TestBlobTablesThatCannotBeStoredAreRefused(t *testing.T) {
+	long := []rafs.Blob{{ID: strings.Repeat("x", rafs.V6BlobIDSize+1)}}
+	for _, m := range []*image{
+		{version: rafs.V5, blobs: make([]rafs.Blob, rafs.V5MaxBlobs+1)},
+		{version: rafs.V6, blobs: make([]rafs.Blob, rafs.V6MaxBlobs+1)},
+		{version: rafs.V6, blobs: long},
+	} {
+		if _, err := m.encode(); !errors.Is(err, ErrInconsistent) {
+			t.Errorf("v%d with %d blobs: %v", m.version, len(m.blobs), err)
+		}
+	}
+}
+
 func TestBlobsOfOneIDAreNotCarriedOver(t *testing.T) {
 	if err := carriedBlobs([]rafs.Blob{{ID: "a"}, {ID: "b"}, {ID: "a"}}); !errors.Is(err, rafs.ErrCorrupt) {
 		t.Errorf("got %v, want a corrupt image", err)
@@ -186,7 +199,7 @@ func TestBlobsOfOneIDAreNotCarriedOver(t *testing.T) {
 func TestImagesMustAgreeAboutChunks(t *testing.T) {
 	for _, v := range []rafs.Version{rafs.V5, rafs.V6} {
 		o := Options{Version: v, BlobID: "shared"}
-		one, other, both := mustCarry(t, o, "one"), mustCarry(t, o, "other"), mustCarry(t, o, "one", "other")
+		one, other, both, pair := mustCarry(t, o, "one"), mustCarry(t, o, "other"), mustCarry(t, o, "one", "other"), mustCarry(t, o, "two", "other")
 		layered := func(parent, dict *Image) error {
 			_, err := carryBuild(t, Options{Version: v, Parent: parent, ChunkDict: dict}, "other")
 			return err
@@ -198,11 +211,16 @@ func TestImagesMustAgreeAboutChunks(t *testing.T) {
 			err  error
 		}{
 			{"two descriptions of chunk 0", layered(one, other)},
-			{"chunk 1 is not in blob shared", layered(one, both)},
+			{"two descriptions of blob shared: 1 and 2 chunks", layered(one, both)},
 			{"two descriptions of chunk 0", merged},
 		} {
 			if !errors.Is(tt.err, ErrInconsistent) || !strings.Contains(tt.err.Error(), tt.want) {
 				t.Errorf("v%d: got %v, want %s", v, tt.err, tt.want)
+			}
+		}
+		for _, parent := range []*Image{both, pair} {
+			if err := layered(parent, both); err != nil {
+				t.Errorf("v%d: parent and dictionary that agree about the chunk in use: %v", v, err)
 			}
 		}
 	}

@@ -18,6 +18,7 @@ type chunkSet struct {
 	list   []chunk
 	byHash map[rafs.Digest]uint32
 
+	adopted  map[chunkID]uint32         // chunks of the parent
 	dict     map[rafs.Digest]rafs.Chunk // chunks of the dictionary, with its blob numbers
 	dictUse  func(rafs.Chunk) (rafs.Chunk, error)
 	dictUsed map[rafs.Digest]uint32
@@ -38,7 +39,10 @@ func (s *chunkSet) find(d rafs.Digest, size uint32, fileOff uint64) (uint32, boo
 		if err != nil {
 			return 0, false, err
 		}
-		i := s.add(c, fileOff)
+		i, ok := s.adopted[chunkID{blob: c.Blob, index: c.Index}]
+		if !ok {
+			i = s.add(c, fileOff)
+		}
 		s.dictUsed[d] = i
 		return i, true, nil
 	}

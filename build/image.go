@@ -20,6 +20,7 @@ type image struct {
 	blobs     []rafs.Blob
 	chunks    []chunk
 	byID      map[chunkID]uint32 // of a loaded image: places in chunks
+	mixed     bool               // several images say what is in the blobs
 	prefetch  []*node
 	digester  rafs.Digester // of v5 inodes
 }
@@ -44,9 +45,34 @@ func (m *image) hasXattrs() bool {
 	return found
 }
 
+// maxBlobs is the most blobs an image may have.
+func maxBlobs(v rafs.Version) int {
+	if v == rafs.V6 {
+		return rafs.V6MaxBlobs
+	}
+	return rafs.V5MaxBlobs
+}
+
+// checkBlobs refuses a blob table that can't be stored. An id can be too long if
+// it is the name of a file (rafs.md 4.10).
+func (m *image) checkBlobs() error {
+	if n, limit := len(m.blobs), maxBlobs(m.version); n > limit {
+		return fmt.Errorf("%w: %d blobs, a v%d image holds %d", ErrInconsistent, n, m.version, limit)
+	}
+	for i := range m.blobs {
+		if id := m.blobs[i].ID; m.version == rafs.V6 && len(id) > rafs.V6BlobIDSize {
+			return fmt.Errorf("%w: blob id %q has %d bytes, %d can be stored", ErrInconsistent, id, len(id), rafs.V6BlobIDSize)
+		}
+	}
+	return nil
+}
+
 // encode makes the bootstrap in the image's version.
 func (m *image) encode() ([]byte, error) {
-	var err error
+	err := m.checkBlobs()
+	if err != nil {
+		return nil, err
+	}
 	if m.num, err = number(m.root); err != nil {
 		return nil, err
 	}

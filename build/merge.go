@@ -262,7 +262,7 @@ func (m *merger) overlay() {
 func (m *merger) image() (*image, error) {
 	last := m.images[len(m.images)-1]
 	const cipher = rafs.FlagEncryptionNone | rafs.FlagEncryptionXTS
-	out := &image{version: last.version, chunkSize: last.chunkSize, digester: last.digester, root: m.root}
+	out := &image{version: last.version, chunkSize: last.chunkSize, digester: last.digester, root: m.root, mixed: true}
 	out.flags = last.flags & (rafs.FlagsCompression | rafs.FlagsHash | rafs.FlagExplicitUIDGID | rafs.FlagTarfs | cipher)
 	for _, l := range m.images {
 		if l.flags&rafs.FlagEncryptionXTS != 0 {
@@ -322,8 +322,8 @@ func (m *merger) adoptBlobs() error {
 		for _, id := range n.in.chunks {
 			b := &l.blobs[l.chunks[id].Blob]
 			if first := known[b.ID]; first != nil {
-				if first != b && (first.ChunkCount != b.ChunkCount || first.Digester != b.Digester || first.Compressor != b.Compressor) {
-					return fmt.Errorf("%w: two descriptions of blob %s: %d and %d chunks", ErrInconsistent, b.ID, first.ChunkCount, b.ChunkCount)
+				if err := sameBlob(first, b); err != nil {
+					return err
 				}
 				continue
 			}

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -40,9 +41,6 @@ func (m *image) encodeV6() ([]byte, error) {
 		l.blockBits = rafs.V6BlkSzBitsTarfs
 	}
 	l.block = 1 << l.blockBits
-	if len(m.blobs) > rafs.V6MaxBlobs {
-		return nil, fmt.Errorf("%w: %d blobs, a v6 image holds %d", ErrInconsistent, len(m.blobs), rafs.V6MaxBlobs)
-	}
 	l.tables()
 	if err := m.root.visit(l.place); err != nil {
 		return nil, err
@@ -83,6 +81,9 @@ func (l *v6Layout) finish() error {
 	l.end = alignUp(l.meta+l.next, rafs.V6Align)
 	if !l.m.tarfs() {
 		l.sortChunks()
+		if err := l.checkOrder(); err != nil {
+			return err
+		}
 		if len(l.table) > 0 {
 			l.chunkTab = l.end
 			l.end = alignUp(l.end+uint64(len(l.table))*rafs.ChunkInfoSize, rafs.V6Align)
@@ -127,6 +128,28 @@ func (l *v6Layout) sortChunks() {
 		}
 		return int(a.Index) - int(b.Index)
 	})
+}
+
+// checkOrder refuses chunks of one blob that lie over each other, which they can
+// where several images say what is in it.
+func (l *v6Layout) checkOrder() error {
+	if !l.m.mixed {
+		return nil
+	}
+	byIndex := slices.Clone(l.table)
+	slices.SortFunc(byIndex, func(x, y uint32) int {
+		a, b := &l.m.chunks[x], &l.m.chunks[y]
+		return cmp.Or(cmp.Compare(a.Blob, b.Blob), cmp.Compare(a.Index, b.Index))
+	})
+	for i := 1; i < len(byIndex); i++ {
+		a, c := &l.m.chunks[byIndex[i-1]], &l.m.chunks[byIndex[i]]
+		if b := &l.m.blobs[c.Blob]; a.Blob == c.Blob {
+			if err := b.CheckOrder(&a.Chunk, &c.Chunk); err != nil {
+				return fmt.Errorf("%w: two descriptions of blob %s: %s", ErrInconsistent, b.ID, err.Why)
+			}
+		}
+	}
+	return nil
 }
 
 // super writes both super blocks, the device and the prefetch table.

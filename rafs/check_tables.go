@@ -113,19 +113,34 @@ func (c *checker) stored(i uint64, ch *Chunk) error {
 	return nil
 }
 
-// follows checks that a chunk comes after the one before it in its blob: builders
-// write chunks in the order of their numbers, each once (section 1.11).
+// follows checks that a chunk comes after the one before it in its blob.
 func (c *checker) follows(i uint64, last, ch *Chunk) error {
-	off := c.im.chunkTable.off + i*ChunkInfoSize
-	b := &c.im.blobs[ch.Blob]
+	if ch.Blob != last.Blob {
+		return nil
+	}
+	err := c.im.blobs[ch.Blob].CheckOrder(last, ch)
+	if err != nil {
+		err.Off = c.im.chunkTable.off + i*ChunkInfoSize
+		return err
+	}
+	return nil
+}
+
+// CheckOrder says why c can't be the chunk after last in the chunk table of a v6
+// image: builders write chunks in the order of their numbers, each once (section
+// 1.11). The error has no offset.
+func (b *Blob) CheckOrder(last, c *Chunk) *FormatError {
+	bad := func(field, format string, args ...any) *FormatError {
+		return &FormatError{Field: "chunk." + field, Why: fmt.Sprintf(format, args...)}
+	}
 	switch {
-	case ch.Blob != last.Blob || b.Features&(BlobExternal|BlobChunkDictGenerated) != 0:
-	case ch.Index == last.Index:
-		return corrupt(off+ChunkInfoIndexAt, "chunk.index", "%d of blob %d twice", ch.Index, ch.Blob)
-	case ch.Off < last.Off+uint64(last.Size):
-		return corrupt(off+ChunkInfoUncompressedOffAt, "chunk.uncompressed_offset", "%#x lies in chunk %d", ch.Off, last.Index)
-	case b.packed() && ch.CompressedOff < last.CompressedOff+uint64(last.CompressedSize):
-		return corrupt(off+ChunkInfoCompressedOffAt, "chunk.compressed_offset", "%#x lies in chunk %d", ch.CompressedOff, last.Index)
+	case b.Features&(BlobExternal|BlobChunkDictGenerated) != 0:
+	case c.Index == last.Index:
+		return bad("index", "%d of blob %d twice", c.Index, c.Blob)
+	case c.Off < last.Off+uint64(last.Size):
+		return bad("uncompressed_offset", "%#x lies in chunk %d", c.Off, last.Index)
+	case b.packed() && c.CompressedOff < last.CompressedOff+uint64(last.CompressedSize):
+		return bad("compressed_offset", "%#x lies in chunk %d", c.CompressedOff, last.Index)
 	}
 	return nil
 }
