@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"vrafs/build"
 	"vrafs/internal/bootload"
@@ -254,7 +254,7 @@ func (c *create) run(ctx context.Context, env *cli.Env) error {
 		return err
 	}
 	defer closeInputs()
-	src, closeSource, err := c.open()
+	src, closeSource, err := c.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -282,7 +282,7 @@ func (c *create) hint(err error) error {
 }
 
 // open opens the source. A FIFO is opened here and waits for its writer.
-func (c *create) open() (build.Source, func(), error) {
+func (c *create) open(ctx context.Context) (build.Source, func(), error) {
 	st, err := os.Stat(c.source)
 	if err != nil {
 		return build.Source{}, nil, cli.Hint(fmt.Errorf("open source: %w", err), "check the path of the source")
@@ -300,7 +300,10 @@ func (c *create) open() (build.Source, func(), error) {
 	if err != nil {
 		return build.Source{}, nil, fmt.Errorf("open source: %w", err)
 	}
-	return build.Stream(c.typ(), io.Reader(f), c.source), func() { f.Close() }, nil
+	// Reading from a FIFO whose writer is silent must end with ctx, so that what was
+	// written so far is removed. Other files have no deadlines and need none.
+	stop := context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Now()) })
+	return build.Stream(c.typ(), f, c.source), func() { stop(); f.Close() }, nil
 }
 
 // An input is an image that another is built on, if path is not empty.

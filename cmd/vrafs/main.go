@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -25,6 +26,7 @@ import (
 	"syscall"
 	"time"
 
+	"vrafs/backend"
 	"vrafs/internal/cli"
 )
 
@@ -95,7 +97,18 @@ func execute(ctx context.Context, argv []string) error {
 		Level: cli.ParseLevel(p.logLevel),
 		Color: cli.Terminal(log),
 	}))}
-	return cmd.Run(ctx, env)
+	return advise(cmd.Run(ctx, env))
+}
+
+// advise tells what to do about errors that any command may meet.
+func advise(err error) error {
+	switch {
+	case errors.Is(err, backend.ErrNotFound):
+		return cli.Hint(err, "check that the blobs are where the command line or the configuration says")
+	case errors.Is(err, fs.ErrNotExist):
+		return cli.Hint(err, "check the paths on the command line")
+	}
+	return err
 }
 
 // A program is the command tree with the global options.

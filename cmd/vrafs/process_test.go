@@ -91,6 +91,29 @@ func TestSignalEndsABuildAndRemovesWhatItWrote(t *testing.T) {
 	}
 }
 
+func TestSignalEndsABuildWhoseSourceIsSilent(t *testing.T) {
+	testenv.Need(t, testenv.Root)
+	dir := t.TempDir()
+	in, blobs := filepath.Join(dir, "in.tar"), filepath.Join(dir, "blobs")
+	must(t, unix.Mkfifo(in, 0o600), os.Mkdir(blobs, 0o700))
+	layer := layerTar(t, converterLayers[0]...)
+	cmd := nydusImageCommand(t.Context(), "create", "-t", "tar-rafs", "--blob-inline-meta", "-D", blobs, in)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	must(t, cmd.Start())
+	w, err := os.OpenFile(in, os.O_WRONLY, 0)
+	must(t, err)
+	defer w.Close()
+	_, err = w.Write(layer[:len(layer)/2])
+	must(t, err, cmd.Process.Signal(unix.SIGTERM))
+	if got := exitOf(cmd.Wait()); got != 1 || stderr.String() != "Error: interrupted\n" {
+		t.Errorf("exit %d: %s", got, stderr.String())
+	}
+	if left, err := os.ReadDir(blobs); err != nil || len(left) > 0 {
+		t.Errorf("%v is still there, %v", left, err)
+	}
+}
+
 func TestSignalEndsACommandThatWaitsForAFIFO(t *testing.T) {
 	testenv.Need(t, testenv.Root)
 	dir := t.TempDir()

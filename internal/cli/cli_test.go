@@ -169,6 +169,7 @@ func TestReport(t *testing.T) {
 		{"path error is one step", fmt.Errorf("x: %w", &fs.PathError{Op: "open", Path: "p", Err: fs.ErrNotExist}), 1,
 			"Error: x\n\nCaused by:\n    open p: file does not exist\n"},
 		{"status", &StatusError{2, errors.New("no")}, 2, "Error: no\n"},
+		{"first_hint_stays", Hint(fmt.Errorf("a: %w", Hint(errors.New("b"), "give -D")), "give -C"), 1, "Error: a\n\nCaused by:\n    b\n\nHint: give -D.\n"},
 		{"hint", Hint(fmt.Errorf("a: %w", errors.New("b")), "give -D"), 1, "Error: a\n\nCaused by:\n    b\n\nHint: give -D.\n"},
 		{"class below the text", fmt.Errorf("%w", &classed{}), 1, "Error: inode at 0x40\n"},
 	}

@@ -62,10 +62,11 @@ func (e *hintError) Error() string { return e.err.Error() }
 func (e *hintError) Unwrap() error { return e.err }
 
 // Hint attaches advice to err: one imperative sentence, without a full stop. A nil
-// err stays nil.
+// err stays nil, and one that has advice keeps it: who was nearer knew more.
 func Hint(err error, format string, a ...any) error {
-	if err == nil {
-		return nil
+	var h *hintError
+	if err == nil || errors.As(err, &h) {
+		return err
 	}
 	return &hintError{err, fmt.Sprintf(format, a...)}
 }
