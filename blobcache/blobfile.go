@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,11 @@ type blobFile struct {
 	// or written to it any more: who extends it again would turn verified bytes into
 	// zeros.
 	dead atomic.Bool
+
+	// mu is held by an eviction, and shared by who stores a chunk or marks one.
+	mu    sync.RWMutex
+	epoch uint32              // evictions so far; guarded by mu
+	views map[*marks]struct{} // of the images that have the blob open; guarded by mu
 }
 
 // openBlobFile opens or makes the files. It always gives a blobFile; the error
@@ -68,10 +74,10 @@ func openBlobFile(o opener.Opener, dir string, key blobKey, boot [16]byte) (*blo
 // openData opens the data file and gives it its size. fresh says that it did not
 // have it, so that proofs about it are void.
 func (b *blobFile) openData(o opener.Opener, path string) (fresh bool, err error) {
-	f, err := o.Open(path, os.O_RDWR|os.O_CREATE|unix.O_NONBLOCK, 0o644)
+	f, err := openPast(o, path, os.O_RDWR|os.O_CREATE, 0o644)
 	writable := err == nil
 	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
-		f, err = o.Open(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		f, err = openPast(o, path, os.O_RDONLY, 0)
 	}
 	if err != nil {
 		return false, err
@@ -112,7 +118,7 @@ func (b *blobFile) openMap(o opener.Opener, path string) error {
 	if !b.writable {
 		flags = os.O_RDONLY
 	}
-	f, err := o.Open(path, flags|unix.O_NONBLOCK, 0o644)
+	f, err := openPast(o, path, flags, 0o644)
 	if err != nil {
 		return err
 	}
@@ -139,6 +145,23 @@ func (b *blobFile) openSide(o opener.Opener, path string, boot [16]byte, fresh b
 
 // usable reports whether chunks may be read from the data file.
 func (b *blobFile) usable() bool { return b.data != nil && !b.dead.Load() }
+
+// join adds the marks of an image to those that an eviction takes off.
+func (b *blobFile) join(m *marks) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.views == nil {
+		b.views = map[*marks]struct{}{}
+	}
+	b.views[m] = struct{}{}
+}
+
+// part is the end of join.
+func (b *blobFile) part(m *marks) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.views, m)
+}
 
 // proven reports whether this boot's proof of chunk i is p.
 func (b *blobFile) proven(i rafs.ChunkIndex, p proof) bool {
@@ -180,7 +203,7 @@ func (b *blobFile) intact() bool {
 // store writes the verified bytes of a chunk and says so, in the order of the
 // package comment. It reports whether they can be read from the data file now. A
 // chunk that has another proof is left alone: another image calls other bytes by
-// its number, and they did not pass for ours.
+// its number, and they did not pass for ours. Preconditions: mu is shared.
 func (b *blobFile) store(c *rafs.Chunk, p proof, bytes []byte) (bool, error) {
 	if !b.usable() || !b.writable || !b.intact() {
 		return false, nil // a write would extend a file that was cut short, with zeros
@@ -197,7 +220,8 @@ func (b *blobFile) store(c *rafs.Chunk, p proof, bytes []byte) (bool, error) {
 }
 
 // confirm notes the proof of a chunk whose bytes are in the data file, then tells
-// the others. The chunk can be served whatever comes of that.
+// the others. The chunk can be served whatever comes of that. Preconditions: mu is
+// shared.
 func (b *blobFile) confirm(i rafs.ChunkIndex, p proof) error {
 	var err error
 	if b.side != nil {

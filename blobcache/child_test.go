@@ -2,12 +2,14 @@ package blobcache
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +25,8 @@ import (
 const (
 	childReader = "reader"
 	childLiar   = "liar"
+	childNydusd = "nydusd"
+	childMapper = "mapper"
 	childRight  = '.'
 	childError  = 'E'
 	childWrong  = 3
@@ -59,6 +63,10 @@ func child(what string) int {
 		err = readForEver(os.Args[1], os.Args[2])
 	case childLiar:
 		err = lieForEver(os.Args[1], os.Args[2])
+	case childNydusd:
+		err = believeForEver(os.Args[1], os.Args[2], false)
+	case childMapper:
+		err = believeForEver(os.Args[1], os.Args[2], true)
 	}
 	if err == errWrong {
 		return childWrong
@@ -151,6 +159,79 @@ func lieForEver(imageDir, cacheDir string) error {
 			return err
 		}
 	}
+}
+
+// believeForEver opens the files of a cache the way a nydusd does, serves what the
+// bits say from there, and compares it: a nydusd that restarts all the time. Its
+// data are read through a mapping, whose descriptor is closed, if mapped is set.
+func believeForEver(imageDir, cacheDir string, mapped bool) error {
+	im, chunks, err := openChildImage(imageDir)
+	if err != nil {
+		return err
+	}
+	for {
+		for i := range im.Blobs() {
+			b := &im.Blobs()[i]
+			if err := believe(b, i, chunks, cacheDir, mapped); err != nil {
+				return err
+			}
+		}
+		if _, err := os.Stdout.Write([]byte{childRight}); err != nil {
+			return err
+		}
+		<-time.After(time.Duration(rand.IntN(3)) * evictGrace)
+	}
+}
+
+// believe is one life of a nydusd with one blob. A bit that was seen is believed
+// until the end of it.
+func believe(b *rafs.Blob, at int, chunks []rafs.Chunk, cacheDir string, mapped bool) error {
+	f, err := os.OpenFile(filepath.Join(cacheDir, b.ID+mapSuffix), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	m, err := openChunkMap(f, b.ChunkCount, false)
+	f.Close()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = m.close() }()
+	ready := binary.NativeEndian.Uint32(m.mem[chunkMapReadyAt:]) == chunkMapReady
+	data, err := os.OpenFile(filepath.Join(cacheDir, b.ID+dataSuffix), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	if err := data.Truncate(int64(b.UncompressedSize)); err != nil {
+		return err
+	}
+	read := data.ReadAt
+	if mapped {
+		mem, err := unix.Mmap(int(data.Fd()), 0, int(b.UncompressedSize), unix.PROT_READ, unix.MAP_SHARED)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = unix.Munmap(mem) }()
+		data.Close()
+		read = func(p []byte, off int64) (int, error) { return copy(p, mem[off:]), nil }
+	}
+	var seen []*rafs.Chunk
+	for i := range chunks {
+		if ch := &chunks[i]; int(ch.Blob) == at && (ready || m.has(ch.Index)) {
+			seen = append(seen, ch)
+		}
+	}
+	for range min(50, len(seen)) {
+		ch := seen[rand.IntN(len(seen))]
+		p := make([]byte, ch.Size)
+		if _, err := read(p, int64(ch.Off)); err != nil {
+			return err
+		}
+		if codec.Sum(b.Digester, p) != ch.Digest {
+			return errWrong
+		}
+	}
+	return nil
 }
 
 // writeImage puts an image where children find it.

@@ -157,6 +157,25 @@ func (m *chunkMap) set(i rafs.ChunkIndex) error {
 	})
 }
 
+// retain takes away the bits of chunks that keep doesn't have, and the mark that
+// all are there, on the disk as well.
+func (m *chunkMap) retain(keep func(rafs.ChunkIndex) bool) error {
+	err := faulting(func() {
+		atomic.StoreUint32(word32(m.mem, chunkMapReadyAt), 0)
+		for i := range rafs.ChunkIndex(m.chunks) {
+			if keep(i) {
+				continue
+			}
+			at, mask := m.place(i)
+			atomic.AndUint32(word32(m.mem, at), ^mask)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return unix.Msync(m.mem, unix.MS_SYNC)
+}
+
 // setReady says that all chunks are present.
 func (m *chunkMap) setReady() error {
 	if m.ro {

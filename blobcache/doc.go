@@ -25,12 +25,16 @@
 //
 // Limits, on purpose. A foreign nydusd, or whoever else may write to the
 // directory, can overwrite a chunk after we verified it: a cache that must hold
-// against that needs a directory of its own. Bits are never cleared and nothing is
-// punched out of a data file; when that comes it needs a write lease, so no
-// descriptor of a data file, nor a copy of one, ever leaves this package.
+// against that needs a directory of its own.
 //
-// Goroutines and locks. TryRead takes no lock and writes no memory that other
-// readers use. A Fetch waits without holding anything. view.mu is held while the
+// Eviction (evict.go, limit.go) clears bits and punches chunks out of a data file only
+// under the kernel's write lease: nobody else has the file open or mapped. The lease
+// does not count copies of our own descriptor, so none ever leaves this package.
+//
+// Goroutines and locks. TryRead takes no lock and writes memory that other readers
+// use only for the first read of a chunk after an eviction; Store.epoch tells it when
+// what it read may be gone. blobFile.mu is held by an eviction and shared by who stores
+// or marks a chunk; nothing else is taken under it. A Fetch waits without holding anything. view.mu is held while the
 // files of a blob are opened and its tables loaded, also from the network, and may be
 // waited for with a context; Store.mu, Cache.mu and scheduler.mu are short and are
 // taken in the order view.mu, Store.mu, scheduler.mu, Cache.mu.

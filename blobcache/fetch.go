@@ -170,7 +170,7 @@ func (p *plan) want(s *rafs.Span, h *Held) error {
 		p.fresh = p.v.amplify(p.o, p.t, append(p.fresh, f))
 	}
 	if f == nil {
-		p.c.complete(p.o)
+		p.o.complete()
 		return nil
 	}
 	p.waits = append(p.waits, wait{s, p.o, f})
@@ -201,21 +201,14 @@ func (c *Cache) await(ctx context.Context, w wait, h *Held) error {
 	case f.err != nil:
 		return f.err
 	case f.held == nil:
-		w.view.set(&f.chunk)
-		c.complete(w.view)
+		w.view.mark(&f.chunk, f.epoch)
+		w.view.complete()
 		return nil
 	case h == nil:
 		return nil
 	}
 	off := w.span.Off - f.chunk.Off
 	return h.add(w.span, f.held[off:][:w.span.Len])
-}
-
-// complete tells the others when the last chunk of a blob is verified.
-func (c *Cache) complete(o *openView) {
-	if n := o.file.key.chunks; n != 0 && o.count.Load() == n && o.file.cmap != nil {
-		_ = o.file.cmap.setReady()
-	}
 }
 
 // start gives the flight of the span's chunk, or nil if this boot's proof makes
@@ -233,8 +226,7 @@ func (v *view) start(o *openView, t *tables, s *rafs.Span, demand bool) (f *flig
 		return nil, false, fmt.Errorf("%w: blob %s: chunk %d; allow the blob by its id to serve it unverified", ErrUnverified, v.blob.ID, c.Index)
 	}
 	key := flightKey{o.file, c.Index, proofOf(v.blob.Digester, &c)}
-	if !v.cache.opt.Validate && o.file.proven(c.Index, key.proof) {
-		o.set(&c)
+	if !v.cache.opt.Validate && o.adopt(&c, key.proof) {
 		return nil, false, nil
 	}
 	f, made, err = v.cache.store.sched.join(key, demand, func() (*flight, error) {

@@ -26,6 +26,8 @@ type flight struct {
 	origin bool             // second attempt, from the origin
 	zran   rafs.ZranContext // of a zran chunk's unit
 
+	epoch uint32 // after done: when it was put into the data file
+
 	done chan struct{}
 	err  error  // after done
 	held []byte // after done: the chunk, if it could not be stored

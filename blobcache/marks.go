@@ -10,14 +10,17 @@ import (
 
 // A mark says where in the data file one chunk lies, verified for one image:
 //
-//	63              24 23          0
-//	| offset           | size - 1  | + 1, so that 0 is "not verified"
+//	63     62            24 23          0
+//	| used | offset        | size - 1  | + 1 without used, so that 0 is "not verified"
+//
+// used says that it was read since the last eviction.
 //
 // A span is served only if it lies inside the mark of its chunk, so two inodes
 // that give one chunk number different places can't borrow each other's proof.
 const (
 	markSizeBits = 24
-	markMaxOff   = 1<<(64-markSizeBits) - 1 // exclusive: 1 TiB
+	markMaxOff   = 1<<(63-markSizeBits) - 1 // exclusive: 512 GiB
+	markUsed     = 1 << 63
 )
 
 // marks are the marks of one blob in memory of our own, off the Go heap: reading
@@ -50,9 +53,41 @@ func (m *marks) covers(s *rafs.Span) bool {
 	if w == 0 {
 		return false
 	}
-	w--
-	off, size := w>>markSizeBits, w&(1<<markSizeBits-1)+1
+	if w&markUsed == 0 { // lost to an eviction at the same time, which is as well
+		m.words[s.Index].CompareAndSwap(w, w|markUsed)
+	}
+	off, size := markPlace(w)
 	return s.Off >= off && s.Off-off <= size && uint64(s.Len) <= size-(s.Off-off)
+}
+
+// markPlace gives the place that a mark stands for.
+func markPlace(w uint64) (off, size uint64) {
+	w = w&^markUsed - 1
+	return w >> markSizeBits, w&(1<<markSizeBits-1) + 1
+}
+
+// each calls f for every mark.
+func (m *marks) each(f func(i rafs.ChunkIndex, off, size uint64, used bool)) {
+	for i := range m.words {
+		if w := m.words[i].Load(); w != 0 {
+			off, size := markPlace(w)
+			f(rafs.ChunkIndex(i), off, size, w&markUsed != 0)
+		}
+	}
+}
+
+// retain takes off the marks of chunks that keep doesn't have, and the marks of use
+// of the others.
+func (m *marks) retain(keep func(rafs.ChunkIndex) bool) {
+	for i := range m.words {
+		switch w := m.words[i].Load(); {
+		case w == 0:
+		case keep(rafs.ChunkIndex(i)):
+			m.words[i].And(^uint64(markUsed))
+		case m.words[i].Swap(0) != 0:
+			m.count.Add(^uint32(0))
+		}
+	}
 }
 
 // has reports whether chunk i is marked.
@@ -65,7 +100,7 @@ func (m *marks) set(c *rafs.Chunk) {
 	if uint64(c.Index) >= uint64(len(m.words)) || c.Off >= markMaxOff || c.Size == 0 {
 		return
 	}
-	if m.words[c.Index].Swap(c.Off<<markSizeBits|uint64(c.Size-1)+1) == 0 {
+	if m.words[c.Index].Swap(markUsed|(c.Off<<markSizeBits|uint64(c.Size-1))+1) == 0 {
 		m.count.Add(1)
 	}
 }

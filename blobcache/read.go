@@ -17,6 +17,8 @@ const (
 	// the page cache: read-ahead that a failed try starts is paid by the queue
 	// (design decision 3).
 	askAbove = 128 << 10
+	// evictionTries is how often a Read starts over after an eviction.
+	evictionTries = 4
 )
 
 var pageSize = uint64(os.Getpagesize())
@@ -48,7 +50,19 @@ func (c *Cache) TryRead(r *Reader, spans []rafs.Span, dst [][]byte) (n int, err 
 	return n, err
 }
 
+// Chunks may be evicted at any time. An eviction takes marks off, then adds to the
+// epoch, then frees bytes: a read during which the epoch stayed the same saw none of
+// that, and one during which it changed may have got zeros and counts for nothing.
 func (c *Cache) tryRead(r *Reader, spans []rafs.Span, dst [][]byte) (int, error) {
+	epoch := c.store.epoch.Load()
+	n, err := c.tryFiles(r, spans, dst)
+	if c.store.epoch.Load() != epoch {
+		return 0, ErrMiss
+	}
+	return n, err
+}
+
+func (c *Cache) tryFiles(r *Reader, spans []rafs.Span, dst [][]byte) (int, error) {
 	for i := range spans {
 		if o := c.openView(spans[i].Blob); o == nil || !o.verified(&spans[i]) {
 			return 0, ErrMiss
@@ -113,6 +127,18 @@ func cached(fd int, off, size uint64) bool {
 // Fetch and Read: fetch again. Callers bound how often; a file that keeps
 // vanishing is an I/O error.
 func (c *Cache) Read(r *Reader, spans []rafs.Span, skip int, dst [][]byte, h *Held) (n int, err error) {
+	for range evictionTries {
+		epoch := c.store.epoch.Load()
+		n, err = c.readFiles(r, spans, skip, dst, h)
+		if c.store.epoch.Load() == epoch {
+			return n, err
+		}
+	}
+	return skip, ErrMiss
+}
+
+// readFiles is Read as long as nothing is evicted.
+func (c *Cache) readFiles(r *Reader, spans []rafs.Span, skip int, dst [][]byte, h *Held) (n int, err error) {
 	cur := cursor{dst: dst}
 	if !cur.skip(uint64(skip)) {
 		return skip, ErrShort

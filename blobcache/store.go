@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vrafs/internal/opener"
@@ -33,6 +34,9 @@ type Options struct {
 	Amplify uint64
 	// RequestTimeout ends a back-end request. Default 60 s.
 	RequestTimeout time.Duration
+	// MaxBytes bounds what the files in Dir take on the disk, those of other processes
+	// included. What would go past it is served without being kept. 0: no bound.
+	MaxBytes uint64
 	// PrefetchRate bounds prefetch in stored bytes per second; 0: no bound.
 	PrefetchRate uint64
 	// Log gets what an operator should know, once per blob and kind. Default: nothing.
@@ -62,6 +66,9 @@ type Store struct {
 	cancel context.CancelCauseFunc
 	sched  *scheduler
 	pace   pacer
+	limit  *limiter // nil: none
+	// epoch grows with every eviction, after marks were cleared and before bytes go.
+	epoch atomic.Uint64
 
 	mu     sync.Mutex
 	files  map[blobKey]*blobFile
@@ -88,6 +95,9 @@ func NewStore(o opener.Opener, opt Options) (*Store, error) {
 	if opt.Dir == "" {
 		return s, nil
 	}
+	if opt.MaxBytes != 0 {
+		s.limit = newLimiter(s, opt.MaxBytes)
+	}
 	if err := o.MkdirAll(opt.Dir, 0o755); err != nil {
 		s.warn("", "the cache directory can't be made", err)
 	}
@@ -104,6 +114,7 @@ func NewStore(o opener.Opener, opt Options) (*Store, error) {
 func (s *Store) Close() error {
 	s.cancel(ErrClosed)
 	s.sched.close()
+	s.limit.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, b := range s.files {

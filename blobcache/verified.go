@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -124,7 +125,9 @@ func openSidecar(o opener.Opener, path string, id identity, trust bool) (*sideca
 		if err == nil {
 			var h [sidecarHeader]byte
 			if _, err := f.ReadAt(h[:], 0); err == nil && h == want {
-				return &sidecar{f}, nil
+				s := &sidecar{f}
+				s.touch()
+				return s, nil
 			}
 			f.Close()
 		}
@@ -168,6 +171,40 @@ func (s *sidecar) write(i rafs.ChunkIndex, p proof) error {
 	return err
 }
 
+// retain takes away the proofs of chunks that keep doesn't have.
+func (s *sidecar) retain(keep func(rafs.ChunkIndex) bool) error {
+	const entries = 4096
+	buf := make([]byte, entries*len(proof{}))
+	for i := rafs.ChunkIndex(0); ; i += entries {
+		n, err := s.f.ReadAt(buf, sidecarPlace(i))
+		if err != nil && err != io.EOF {
+			return err
+		}
+		for k := range (n + len(proof{}) - 1) / len(proof{}) {
+			if !keep(i + rafs.ChunkIndex(k)) {
+				clear(buf[k*len(proof{}):][:len(proof{})])
+			}
+		}
+		if _, err := s.f.WriteAt(buf[:n], sidecarPlace(i)); err != nil {
+			return err
+		}
+		if n < len(buf) {
+			return nil
+		}
+	}
+}
+
+// touch notes that the blob was used now, for who looks for the least recently used
+// one.
+func (s *sidecar) touch() {
+	var now [2]unix.Timespec
+	now[0].Nsec, now[1].Nsec = unix.UTIME_NOW, unix.UTIME_NOW
+	_ = unix.UtimesNanoAt(int(s.f.Fd()), "", now[:], unix.AT_EMPTY_PATH)
+}
+
 func sidecarPlace(i rafs.ChunkIndex) int64 { return sidecarEntries + int64(i)*int64(len(proof{})) }
 
-func (s *sidecar) close() error { return s.f.Close() }
+func (s *sidecar) close() error {
+	s.touch()
+	return s.f.Close()
+}

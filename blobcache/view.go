@@ -43,6 +43,36 @@ func (o *openView) verified(s *rafs.Span) bool {
 	return !o.file.dead.Load() && (o.plain || o.covers(s))
 }
 
+// adopt marks c if this boot's proof of it is p, and reports whether it is.
+func (o *openView) adopt(c *rafs.Chunk, p proof) bool {
+	o.file.mu.RLock()
+	defer o.file.mu.RUnlock()
+	if !o.file.proven(c.Index, p) {
+		return false
+	}
+	o.set(c)
+	return true
+}
+
+// mark marks c, which was put into the data file in the given epoch, unless an
+// eviction came since.
+func (o *openView) mark(c *rafs.Chunk, epoch uint32) {
+	o.file.mu.RLock()
+	defer o.file.mu.RUnlock()
+	if o.file.epoch == epoch {
+		o.set(c)
+	}
+}
+
+// complete tells other processes when the last chunk of the blob is verified.
+func (o *openView) complete() {
+	o.file.mu.RLock()
+	defer o.file.mu.RUnlock()
+	if n := o.file.key.chunks; n != 0 && o.count.Load() == n && o.file.cmap != nil {
+		_ = o.file.cmap.setReady()
+	}
+}
+
 func (v *view) lock(ctx context.Context) error {
 	select {
 	case v.mu <- struct{}{}:
@@ -87,6 +117,7 @@ func (v *view) files(ctx context.Context) (*openView, error) {
 			return nil, err
 		}
 		o.file, err = s.acquire(key)
+		o.file.join(&o.marks)
 	}
 	if err != nil {
 		s.warn(v.blob.ID, "cache files can't all be used", err)
@@ -223,6 +254,7 @@ func (v *view) close() {
 		if o.plain {
 			o.file.close()
 		} else {
+			o.file.part(&o.marks)
 			v.cache.store.release(o.file)
 			_ = o.marks.close()
 		}

@@ -125,14 +125,7 @@ func check(f *flight, p []byte) error {
 // fetched.
 func (w *worker) local(f *flight) {
 	p := w.scratch(f.chunk.Size)
-	err := f.key.file.readChunk(&f.chunk, p)
-	if err == nil {
-		err = check(f, p)
-	}
-	if err == nil {
-		if err := f.key.file.confirm(f.chunk.Index, f.key.proof); err != nil {
-			w.s.warn(f.view.blob.ID, "can't be kept on disk", err)
-		}
+	if w.find(f, p) {
 		w.s.finish(f, nil)
 		return
 	}
@@ -141,6 +134,38 @@ func (w *worker) local(f *flight) {
 	}
 	f.local = false
 	w.s.submit(f)
+}
+
+// find reads a chunk in the data file and reports whether it is right.
+func (w *worker) find(f *flight, p []byte) bool {
+	file := f.key.file
+	file.mu.RLock()
+	defer file.mu.RUnlock()
+	if file.readChunk(&f.chunk, p) != nil || check(f, p) != nil {
+		return false
+	}
+	f.epoch = file.epoch
+	if err := file.confirm(f.chunk.Index, f.key.proof); err != nil {
+		w.s.warn(f.view.blob.ID, "can't be kept on disk", err)
+	}
+	return true
+}
+
+// keep puts a verified chunk into the data file if the limit allows, and reports
+// whether it can be read from there.
+func (w *worker) keep(f *flight, p []byte) bool {
+	if !f.view.cache.store.limit.room(uint64(len(p))) {
+		return false
+	}
+	file := f.key.file
+	file.mu.RLock()
+	defer file.mu.RUnlock()
+	stored, err := file.store(&f.chunk, f.key.proof, p)
+	if err != nil {
+		w.s.warn(f.view.blob.ID, "can't be kept on disk", err)
+	}
+	f.epoch = file.epoch
+	return stored
 }
 
 // bitsLied reports whether the shared bit was set over bytes that are not the
@@ -156,11 +181,7 @@ func (w *worker) deliver(f *flight, p []byte) {
 		return
 	}
 	count := &f.view.cache.count
-	stored, err := f.key.file.store(&f.chunk, f.key.proof, p)
-	if err != nil {
-		w.s.warn(f.view.blob.ID, "can't be kept on disk", err)
-	}
-	if stored {
+	if w.keep(f, p) {
 		count.entries.Add(1)
 	} else {
 		count.unstored.Add(1)

@@ -1,0 +1,248 @@
+package blobcache
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vrafs/internal/opener"
+	"vrafs/internal/testenv"
+	"vrafs/rafs"
+)
+
+// readers read and compare random chunks until stop is called, which gives their number.
+func readers(t *testing.T, e *env, n int) (stop func() int) {
+	t.Helper()
+	var end atomic.Bool
+	var reads atomic.Int64
+	var wg sync.WaitGroup
+	spans := e.all()
+	for range n {
+		wg.Go(func() {
+			var r Reader
+			for !end.Load() {
+				s := spans[rand.IntN(len(spans))]
+				got, err := readAll(t.Context(), e.cache, &r, []rafs.Span{s})
+				if err == ErrMiss { // evicted again and again
+					continue
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if !bytes.Equal(got, e.bytes([]rafs.Span{s})) {
+					t.Error("wrong bytes")
+					return
+				}
+				reads.Add(1)
+			}
+		})
+	}
+	return func() int {
+		end.Store(true)
+		wg.Wait()
+		return int(reads.Load())
+	}
+}
+
+// onlyFile gives the only open blob of a store.
+func onlyFile(t *testing.T, s *Store) *blobFile {
+	t.Helper()
+	files := s.borrow()
+	s.giveBack(files)
+	for _, b := range files {
+		return b
+	}
+	t.Fatal("no blob is open")
+	return nil
+}
+
+func TestEvictionUnderReadersShowsNoZeros(t *testing.T) {
+	s := makeSample(t, blobSpec{id: "one", sizes: sizes(100, 70_001), comp: rafs.CompressorLZ4})
+	e := newEnv(t, s, t.TempDir(), Options{}, nil)
+	e.check(s.all())
+	b := onlyFile(t, e.store)
+	stop := readers(t, e, 4)
+	freed := uint64(0)
+	for range testenv.Rounds(2000) {
+		n, err := e.store.evictCold(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		freed += n
+	}
+	t.Logf("%d reads, %d MiB evicted", stop(), freed>>20)
+	if freed == 0 {
+		t.Error("nothing was evicted: the test shows nothing")
+	}
+	e.check(s.all())
+}
+
+// TestEvictionDuringAReadIsAMiss evicts between the look at the marks and the read.
+func TestEvictionDuringAReadIsAMiss(t *testing.T) {
+	s := makeSample(t, blobSpec{id: "one", sizes: sizes(16, 65536), comp: rafs.CompressorZstd})
+	e := newEnv(t, s, t.TempDir(), Options{}, nil)
+	spans := s.all()
+	for name, read := range map[string]func(*Reader, [][]byte) (int, error){
+		"TryRead": func(r *Reader, dst [][]byte) (int, error) { return e.cache.TryRead(r, spans, dst) },
+		"Read":    func(r *Reader, dst [][]byte) (int, error) { return e.cache.Read(r, spans, 0, dst, nil) },
+	} {
+		e.check(spans)
+		r := Reader{cut: func(size uint64) uint64 {
+			for range 2 {
+				if _, err := e.store.evictCold(onlyFile(t, e.store)); err != nil {
+					t.Error(err)
+				}
+			}
+			return size
+		}}
+		if n, err := read(&r, [][]byte{make([]byte, 16*65536)}); n != 0 || err != ErrMiss {
+			t.Errorf("%s: %d bytes, %v, want a miss", name, n, err)
+		}
+	}
+}
+
+func TestEvictionKeepsWhatWasRead(t *testing.T) {
+	s := makeSample(t, blobSpec{id: "one", sizes: sizes(16, 65536), comp: rafs.CompressorZstd})
+	e := newEnv(t, s, t.TempDir(), Options{}, nil)
+	spans := s.all()
+	e.check(spans)
+	b := onlyFile(t, e.store)
+	for range 2 { // the first takes the marks of use off
+		if _, err := e.store.evictCold(b); err != nil {
+			t.Fatal(err)
+		}
+		e.hit(spans[3:5])
+	}
+	var r Reader
+	for i := range spans {
+		_, err := e.cache.TryRead(&r, spans[i:i+1], [][]byte{make([]byte, spans[i].Len)})
+		if want := i != 3 && i != 4; (err == ErrMiss) != want {
+			t.Errorf("chunk %d: %v", i, err)
+		}
+		if (b.side.read(spans[i].Index) == proof{}) != (err == ErrMiss) || b.cmap.has(spans[i].Index) != (err == nil) {
+			t.Errorf("chunk %d: proof or bit differ from the data", i)
+		}
+	}
+	e.check(spans)
+}
+
+func TestFilesInUseAreNotEvicted(t *testing.T) {
+	s := makeSample(t, blobSpec{id: "one", sizes: sizes(16, 65536), comp: rafs.CompressorZstd})
+	dir := t.TempDir()
+	e := newEnv(t, s, dir, Options{}, nil)
+	e.check(s.all())
+	other, err := os.Open(filepath.Join(dir, "one"+dataSuffix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := unix.Mmap(int(other.Fd()), 0, 4096, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, use := range []string{"open", "mapped"} {
+		if _, err := e.store.evictCold(onlyFile(t, e.store)); !errors.Is(err, ErrInUse) {
+			t.Errorf("%s elsewhere: %v", use, err)
+		}
+		if _, err := Evict(opener.Local(), dir, "one"); !errors.Is(err, ErrInUse) {
+			t.Errorf("%s elsewhere: %v", use, err)
+		}
+		other.Close() // the mapping stays
+	}
+	e.hit(s.all())
+	if err := unix.Munmap(mem); err != nil {
+		t.Fatal(err)
+	}
+	e.close()
+	if freed, err := Evict(opener.Local(), dir, "one"); err != nil || freed < 16*65536 {
+		t.Errorf("idle blob: %d bytes freed, %v", freed, err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestLimitIsKept reads images through a cache that is too small for them.
+func TestLimitIsKept(t *testing.T) {
+	const limit = 6 << 20
+	var specs []blobSpec
+	for _, id := range []string{"a", "b", "c", "d"} {
+		specs = append(specs, blobSpec{id: id, sizes: sizes(40, 100_000), comp: rafs.CompressorLZ4})
+	}
+	s, idle := makeSample(t, specs[:3]...), makeSample(t, specs[3])
+	dir := t.TempDir()
+	first := newEnv(t, idle, dir, Options{}, nil)
+	first.check(idle.all())
+	first.close()
+	e := newEnv(t, s, dir, Options{MaxBytes: limit}, nil)
+	stop := readers(t, e, 4)
+	most := uint64(0)
+	for range testenv.Rounds(300) {
+		list, err := Survey(opener.Local(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total := uint64(0)
+		for _, u := range list {
+			total += u.Bytes
+		}
+		most = max(most, total)
+		<-time.After(10 * time.Millisecond)
+	}
+	n := stop()
+	u := e.store.Usage()
+	t.Logf("%d reads, %d KiB at most of %d, %d KiB evicted", n, most>>10, limit>>10, u.Evicted>>10)
+	if most > limit {
+		t.Errorf("%d bytes with a limit of %d", most, limit)
+	}
+	if u.Evicted < idle.im.Blobs()[0].UncompressedSize {
+		t.Errorf("%d bytes evicted, less than the idle blob has", u.Evicted)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "d"+dataSuffix)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the idle blob is still there: %v", err)
+	}
+	e.check(s.all())
+}
+
+// TestEvictionHarmsNoNydusd lets processes in a nydusd's manner serve from the
+// directory, by descriptor and by mapping, while we read, and evict whenever none of
+// them has the file open.
+func TestEvictionHarmsNoNydusd(t *testing.T) {
+	testenv.Long(t)
+	s := makeSample(t, blobSpec{id: "one", sizes: sizes(100, 20_000), comp: rafs.CompressorLZ4})
+	imageDir, dir := writeImage(t, s), t.TempDir()
+	e := newEnv(t, s, dir, Options{}, nil)
+	e.check(s.all())
+	for _, what := range []string{childNydusd, childMapper} {
+		cmd, out := startChild(t, what, imageDir, dir)
+		stop := readers(t, e, 2)
+		b, freed, busy := onlyFile(t, e.store), uint64(0), 0
+		for range testenv.Rounds(1000) {
+			for range 50 { // at every moment of the other's life
+				n, err := e.store.evictCold(b)
+				freed += n
+				switch {
+				case errors.Is(err, ErrInUse):
+					busy++
+				case err != nil:
+					t.Fatal(err)
+				}
+			}
+			rounds(t, cmd, out, 1)
+		}
+		t.Logf("%s: %d reads of ours, %d KiB evicted, refused %d times", what, stop(), freed>>10, busy)
+		if freed == 0 || busy == 0 {
+			t.Error("always or never in use: the test shows nothing")
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+}
