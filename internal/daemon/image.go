@@ -72,7 +72,7 @@ func (d *Daemon) fit(place string, c *config.Config) error {
 		return errors.New("an encrypted cache is not built into this version; set enable_encryption to false")
 	}
 	for option, set := range map[string]bool{
-		"overlay": c.Overlay != nil, "cache.compressed": c.Cache.Compressed, "stream_prefetch": c.Rafs.Prefetch.StreamPrefetch,
+		"overlay": c.Overlay != nil, "stream_prefetch": c.Rafs.Prefetch.StreamPrefetch,
 	} {
 		if set {
 			d.log.Warn("configuration has no effect here", "mountpoint", place, "option", option)
@@ -130,7 +130,7 @@ var privateDirs atomic.Uint64
 func (d *Daemon) cacheDir(im *image) error {
 	switch im.config.Cache.Kind() {
 	case config.FileCacheOn:
-		return nil
+		return d.uncompressed(im)
 	case config.FSCacheOn:
 		return errors.New("cache type fscache needs `singleton`; use blobcache")
 	}
@@ -145,6 +145,28 @@ func (d *Daemon) cacheDir(im *image) error {
 	c.Cache.Type, c.Cache.FileCache = "blobcache", &config.FileCache{WorkDir: dir}
 	im.config = &c
 	im.release = func() { removeDir(d.o, dir) }
+	return nil
+}
+
+// uncompressedDir is where chunks go when a configuration asks for a cache of
+// compressed ones.
+const uncompressedDir = "uncompressed"
+
+// uncompressed keeps our chunks apart from a nydusd's whose configuration has
+// cache.compressed set. There a chunk map of the same name tells of chunks in another
+// file (<id>.blob.raw), so a bit of ours would make that nydusd serve zeros.
+func (d *Daemon) uncompressed(im *image) error {
+	if !im.config.Cache.Compressed || im.boot.Image.Tarfs() {
+		return nil
+	}
+	c, f := *im.config, *im.config.Cache.FileCache
+	f.WorkDir = filepath.Join(f.WorkDir, uncompressedDir)
+	if err := d.o.MkdirAll(f.WorkDir, 0o755); err != nil {
+		return fmt.Errorf("make cache directory: %w", err)
+	}
+	d.log.Warn("chunks are cached uncompressed, apart from compressed ones", "mountpoint", im.place, "option", "cache.compressed", "dir", f.WorkDir)
+	c.Cache.Compressed, c.Cache.FileCache = false, &f
+	im.config = &c
 	return nil
 }
 
