@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vrafs/fusesrv"
 	"vrafs/fusesrv/fusesrvtest"
 	"vrafs/internal/testenv"
 	"vrafs/internal/testimage"
@@ -26,13 +27,17 @@ func newLine(t testing.TB) *line {
 	testenv.Need(t, testenv.Root) // makes the tree
 	im := testimage.Make(t, testimage.Options{Version: rafs.V6, Compressor: rafs.CompressorLZ4})
 	s := fusesrvtest.Serve(t, im, fusesrvtest.StackOptions{})
-	l := &line{reply: make([]byte, outBytes)}
-	l.requests = s.HotRequests(t, s.Start(t))
+	requests := s.HotRequests(t, s.Start(t))
+	return &line{kernel: connect(t, s.Server), requests: requests, reply: make([]byte, outBytes)}
+}
+
+// connect has a server serve one end of a socket, and returns the other.
+func connect(t testing.TB, s *fusesrv.Server) (kernel int) {
+	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.kernel = pair[0]
 	c := &Conn{fd: pair[1]}
 	if err := unix.SetNonblock(c.fd, true); err != nil {
 		t.Fatal(err)
@@ -44,15 +49,15 @@ func newLine(t testing.TB) *line {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- c.Serve(ctx, s.Server, ServeOptions{Threads: 1, Workers: 1, MaxWrite: 4096}) }()
+	go func() { ended <- c.Serve(ctx, s, ServeOptions{Threads: 1, Workers: 1, MaxWrite: 4096}) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		_, _ = unix.Close(l.kernel), c.Close()
+		_, _ = unix.Close(pair[0]), c.Close()
 	})
-	return l
+	return pair[0]
 }
 
 // ask sends a request, as one piece, and waits for its reply, if it has one.

@@ -61,10 +61,10 @@ func (p *pool) serve(d *desk, r *request) {
 		n, pending, err := d.guarded(r, d.finish)
 		if err != nil {
 			p.e.fail(err)
-			n, pending = d.fail(r), false
+			n, pending = r.fail(), false
 		}
 		if !pending {
-			d.reply(r, n)
+			r.reply(n)
 			return
 		}
 	}

@@ -42,6 +42,7 @@ type session struct {
 	pool    pool
 
 	mu    sync.Mutex
+	room  int // of spare
 	spare []*request
 }
 
@@ -57,7 +58,8 @@ func (c *Conn) Serve(ctx context.Context, s *fusesrv.Server, o ServeOptions) err
 		return fmt.Errorf("eventfd: %w", err)
 	}
 	defer unix.Close(wake)
-	e := &session{s: s, ctx: waits, in: int(o.MaxWrite) + 2*pageSize, wake: wake, failed: make(chan error, 1), keep: o.Keep}
+	e := &session{s: s, ctx: waits, in: int(o.MaxWrite) + 2*pageSize, wake: wake, failed: make(chan error, 1), keep: o.Keep,
+		room: o.Threads + o.Workers}
 	e.pool = pool{e: e, room: o.Workers}
 	fds, clones := c.descriptors(o)
 	defer func() {
@@ -137,12 +139,14 @@ func (e *session) get() *request {
 		e.spare = e.spare[:n-1]
 		return r
 	}
-	return &request{buf: make([]byte, e.in)}
+	return newRequest(e.in)
 }
 
 // put gives a request back.
 func (e *session) put(r *request) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.spare = append(e.spare, r)
+	if len(e.spare) < e.room {
+		e.spare = append(e.spare, r)
+	}
 }

@@ -21,13 +21,19 @@ const (
 // ErrInternal is the class of faults of our own. They end Serve.
 var ErrInternal = errors.New("internal error")
 
-// A request is one from its read to its reply.
+// A request is one from its read to its reply. It has both buffers: what a part of
+// a reply was stored in before the request had to wait is where the rest goes.
 type request struct {
 	req  fusesrv.Request
 	buf  []byte
 	size int // bytes read into buf
 	fd   int // the descriptor that it came through, which the reply goes to
 	view [1][]byte
+	out  [1][]byte
+}
+
+func newRequest(inBytes int) *request {
+	return &request{buf: make([]byte, inBytes), out: [1][]byte{make([]byte, outBytes)}}
 }
 
 // in gives the request as Handle wants it.
@@ -47,14 +53,11 @@ func (r *request) unique() uint64 {
 
 // A desk is what one goroutine answers requests with.
 type desk struct {
-	s   *fusesrv.Server
-	w   *fusesrv.Worker
-	out [1][]byte
+	s *fusesrv.Server
+	w *fusesrv.Worker
 }
 
-func newDesk(s *fusesrv.Server) *desk {
-	return &desk{s: s, w: s.NewWorker(), out: [1][]byte{make([]byte, outBytes)}}
-}
+func newDesk(s *fusesrv.Server) *desk { return &desk{s: s, w: s.NewWorker()} }
 
 func (d *desk) close() { d.w.Close() }
 
@@ -95,17 +98,17 @@ func (e *session) thread(fd int) error {
 			r = e.get()
 			continue
 		}
-		d.reply(r, n)
+		r.reply(n)
 	}
 	return nil
 }
 
 func (d *desk) handle(r *request) (n int, pending bool) {
-	return d.s.Handle(d.w, &r.req, r.in(), d.out[:])
+	return d.s.Handle(d.w, &r.req, r.in(), r.out[:])
 }
 
 func (d *desk) finish(r *request) (n int, pending bool) {
-	return d.s.Finish(d.w, &r.req, r.in(), d.out[:])
+	return d.s.Finish(d.w, &r.req, r.in(), r.out[:])
 }
 
 // guarded runs f. The fault of a mapped image that was cut short fails the request
@@ -117,7 +120,7 @@ func (d *desk) guarded(r *request, f func(*request) (int, bool)) (n int, pending
 		case interface{ Addr() uintptr }:
 			d.w.Close()
 			d.w = d.s.NewWorker()
-			n, pending = d.fail(r), false
+			n, pending = r.fail(), false
 		default:
 			err = fmt.Errorf("%w: %v\n%s", ErrInternal, fault, debug.Stack())
 		}
@@ -127,8 +130,8 @@ func (d *desk) guarded(r *request, f func(*request) (int, bool)) (n int, pending
 }
 
 // fail makes the reply EIO.
-func (d *desk) fail(r *request) int {
-	h := d.out[0][:fusesrv.OutHeaderSize]
+func (r *request) fail() int {
+	h := r.out[0][:fusesrv.OutHeaderSize]
 	binary.LittleEndian.PutUint32(h[0:], fusesrv.OutHeaderSize)
 	errno := -int32(unix.EIO)
 	binary.LittleEndian.PutUint32(h[4:], uint32(errno))
@@ -137,15 +140,15 @@ func (d *desk) fail(r *request) int {
 }
 
 // reply writes the first n bytes of the answer; none is no answer.
-func (d *desk) reply(r *request, n int) {
+func (r *request) reply(n int) {
 	for n > 0 {
-		_, err := unix.Write(r.fd, d.out[0][:n])
+		_, err := unix.Write(r.fd, r.out[0][:n])
 		switch {
 		case err == unix.EINTR:
 		case err == nil, err == unix.ENOENT, err == unix.ENODEV, n == fusesrv.OutHeaderSize:
 			return // ENOENT: nobody waits for it any more
 		default: // the kernel does not accept it, but somebody waits
-			n = d.fail(r)
+			n = r.fail()
 		}
 	}
 }
