@@ -30,6 +30,7 @@ func init() {
 		Fio:         func() string { return programMissing("fio") },
 		Fusermount:  func() string { return programMissing("fusermount3") },
 		RaceBuild:   func() string { return programMissing("gcc") },
+		Registry:    func() string { return programMissing("docker-registry") },
 		Samples:     testdataMissing,
 		TrustedAttr: trustedMissing,
 	}

@@ -46,6 +46,7 @@ const (
 	Fio         Feature = "fio"         // the I/O load generator
 	Fusermount  Feature = "fusermount"  // fusermount3, which mounts for users
 	RaceBuild   Feature = "race"        // programs can be built with the race detector: a C compiler
+	Registry    Feature = "registry"    // Debian's docker-registry
 	Samples     Feature = "testdata"    // the published sample images
 	TrustedAttr Feature = "trusted"     // trusted.* xattrs can be written in the temporary directory
 )

@@ -1,0 +1,156 @@
+// Package registry reads blobs from OCI distribution servers.
+//
+//	read --> cached redirect? --yes--> storage --401, 403--> forget it, ask the registry
+//	              | no
+//	              v
+//	         registry --401--> challenge --> Basic, or a token from its realm --> registry
+//	              | 3xx                                                       |
+//	              v                                                          v
+//	         storage, without Authorization                                bytes
+//
+// First requests wait until one of them has had an answer, and only one of those
+// that are refused asks for a token. A token is renewed in the background by the
+// first read near its end; reads go on with the old one. Credentials are asked for
+// anew whenever they matter, so that changed ones count at the next read.
+//
+// Trust: none in servers. Credentials go to the registry and to the realm that it
+// names, not to where it redirects, and never from https to plain HTTP unless
+// Options say so; no error shows them, nor the query of an address. Bytes are the
+// caller's to verify.
+//
+// Concurrency: everything may be called from any goroutine. Close waits for
+// the renewal in flight.
+//
+// Source: OCI distribution 1.1; the token specification of CNCF Distribution;
+// RFC 9110, section 11; nydusd 3.4 and 4.5.
+package registry
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+
+	"vrafs/backend"
+	"vrafs/internal/httprange"
+	"vrafs/internal/opener"
+)
+
+// Options say where blobs are and who asks for them.
+type Options struct {
+	HTTP   httprange.Options
+	Scheme string // "http" or "https"
+	Host   string // name[:port]
+	Repo   string // namespace/name
+	// Credentials gives base64 of user:password, or nothing for an anonymous
+	// reader. It is called at every request and may change its answer; nil is nothing.
+	Credentials func() string
+	// Token is a bearer token to be sent as is, instead of all else; or empty.
+	Token string
+	// BlobURLScheme and BlobRedirectedHost replace these parts of the addresses
+	// that the registry redirects to, unless empty.
+	BlobURLScheme, BlobRedirectedHost string
+}
+
+// A Registry is one repository of a registry. It is a backend.Opener.
+type Registry struct {
+	opt    Options
+	client *httprange.Client
+	auth   auth
+	first  gate
+	plain  atomic.Bool // it speaks plain HTTP where https was configured
+}
+
+// New makes a back end. It reads certificates and sends nothing.
+func New(o opener.Opener, opt Options) (*Registry, error) {
+	if (opt.Scheme != "http" && opt.Scheme != "https") || opt.Host == "" || opt.Repo == "" {
+		return nil, fmt.Errorf("registry: scheme %q, host %q, repo %q: not an address", opt.Scheme, opt.Host, opt.Repo)
+	}
+	client, err := httprange.New(o, opt.HTTP)
+	if err != nil {
+		return nil, fmt.Errorf("registry %s: %w", opt.Host, err)
+	}
+	r := &Registry{opt: opt, client: client, first: newGate()}
+	r.auth.init(client, &r.opt)
+	return r, nil
+}
+
+// Close ends a renewal in flight and drops idle connections. Blobs are closed by
+// their owners.
+func (r *Registry) Close() {
+	r.auth.close()
+	r.client.Close()
+}
+
+// Open implements backend.Opener. It asks nobody.
+func (r *Registry) Open(_ context.Context, id string) (backend.Blob, error) {
+	if raw, err := hex.DecodeString(id); err != nil || len(raw) != 32 || strings.ToLower(id) != id {
+		return nil, &backend.Error{Blob: fmt.Sprintf("%.80q", id), Host: r.opt.Host, Class: backend.ErrNotFound,
+			Cause: errDigest, Remedy: "keep it in a directory and use localfs"}
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	return &blob{r: r, id: id, ctx: ctx, cancel: cancel}, nil
+}
+
+// url is where the registry has a blob.
+func (r *Registry) url(id string) *url.URL {
+	scheme := r.opt.Scheme
+	if r.plain.Load() {
+		scheme = "http"
+	}
+	return &url.URL{Scheme: scheme, Host: r.opt.Host, Path: "/v2/" + r.opt.Repo + "/blobs/sha256:" + id}
+}
+
+// ask reads a range of a blob from the registry itself and shows who asks, if it
+// must. The reply may be a redirect.
+func (r *Registry) ask(ctx context.Context, id string, p []byte, off uint64) (httprange.Reply, error) {
+	leave, err := r.first.enter(ctx)
+	if err != nil {
+		return httprange.Reply{}, err
+	}
+	defer leave()
+	g := r.auth.current()
+	rep, err := r.get(ctx, id, g.header, p, off)
+	if rep.Status == http.StatusUnauthorized {
+		if g, err = r.auth.answer(ctx, g, rep.Header.Values("WWW-Authenticate")); err != nil {
+			return rep, err
+		}
+		if rep, err = r.get(ctx, id, g.header, p, off); rep.Status == http.StatusUnauthorized {
+			r.auth.forget(g)
+		}
+	}
+	if rep.Status != 0 && rep.Status < 500 {
+		r.first.open()
+	}
+	return rep, r.explain(rep, err)
+}
+
+// explain adds what to do about a registry that doesn't let us in.
+func (r *Registry) explain(rep httprange.Reply, err error) error {
+	if rep.Status == http.StatusUnauthorized || rep.Status == http.StatusForbidden {
+		return &backend.Error{Host: r.opt.Host, Status: rep.Status, Class: backend.ErrPermanent,
+			Remedy: "configure an auth or registry_token that may pull from " + r.opt.Repo}
+	}
+	return err
+}
+
+// get sends one request to the registry. With skip_verify it falls back to plain
+// HTTP, for good once that was answered.
+func (r *Registry) get(ctx context.Context, id, header string, p []byte, off uint64) (httprange.Reply, error) {
+	u := r.url(id)
+	rep, err := r.client.Range(ctx, u, header, p, off)
+	if u.Scheme != "https" || !r.opt.HTTP.SkipVerify || !httprange.PlainText(err) {
+		return rep, err
+	}
+	u.Scheme = "http"
+	again, errAgain := r.client.Range(ctx, u, header, p, off)
+	// A server of https says 400 to those who come without TLS.
+	if again.Status == 0 || again.Status == http.StatusBadRequest {
+		return rep, err
+	}
+	r.plain.Store(true)
+	return again, errAgain
+}

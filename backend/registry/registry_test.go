@@ -1,0 +1,166 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"vrafs/backend"
+	"vrafs/backend/backendtest"
+	"vrafs/internal/httprange"
+	"vrafs/internal/opener"
+	"vrafs/internal/testregistry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const repo = "library/image"
+
+var payload = bytes.Repeat([]byte("0123456789abcdef"), 64<<10/16)
+
+// open makes a back end that ends with the test; s may be empty for a proxy's host.
+func open(t *testing.T, host string, change func(*Options)) *Registry {
+	t.Helper()
+	opt := Options{Scheme: "http", Host: host, Repo: repo}
+	if change != nil {
+		change(&opt)
+	}
+	r, err := New(opener.Local(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r
+}
+
+// blobOf opens a blob that is closed with the test.
+func blobOf(t *testing.T, r *Registry, id string) backend.Blob {
+	t.Helper()
+	b, err := r.Open(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	return b
+}
+
+// read reads 16 bytes of the payload from off.
+func read(t *testing.T, b backend.Blob, off uint64) error {
+	t.Helper()
+	p := make([]byte, 16)
+	n, err := b.ReadAt(t.Context(), p, off)
+	if err == nil && (n != 16 || !bytes.Equal(p, payload[off:off+16])) {
+		t.Errorf("got %d %q at %d", n, p, off)
+	}
+	return err
+}
+
+// renamed gives the blobs of the suite, whose names are no digests, theirs.
+type renamed struct {
+	backend.Opener
+	ids map[string]string
+}
+
+func (r renamed) Open(ctx context.Context, id string) (backend.Blob, error) {
+	if digest, ok := r.ids[id]; ok {
+		id = digest
+	}
+	return r.Opener.Open(ctx, id)
+}
+
+func TestConformance(t *testing.T) {
+	auth := func() string { return testregistry.Auth("user", "password") }
+	for _, tt := range []struct {
+		name   string
+		server func(t *testing.T) testregistry.Options
+		change func(*Options)
+	}{
+		{"plain HTTP", func(*testing.T) testregistry.Options { return testregistry.Options{} }, nil},
+		{"TLS of a private authority", func(*testing.T) testregistry.Options { return testregistry.Options{TLS: true} }, nil},
+		{"TLS unchecked", func(*testing.T) testregistry.Options { return testregistry.Options{TLS: true} },
+			func(o *Options) { o.HTTP = httprange.Options{SkipVerify: true} }},
+		{"https configured, plain HTTP spoken", func(*testing.T) testregistry.Options { return testregistry.Options{} },
+			func(o *Options) { o.Scheme, o.HTTP = "https", httprange.Options{SkipVerify: true} }},
+		{"basic", func(*testing.T) testregistry.Options {
+			return testregistry.Options{User: "user", Password: "password"}
+		}, func(o *Options) { o.Credentials = auth }},
+		{"anonymous token", func(t *testing.T) testregistry.Options {
+			return testregistry.Options{Tokens: testregistry.StartTokens(t, testregistry.TokenSettings{})}
+		}, nil},
+		{"token for credentials, by GET, the other shape", func(t *testing.T) testregistry.Options {
+			return testregistry.Options{Tokens: testregistry.StartTokens(t, testregistry.TokenSettings{
+				User: "user", Password: "password", GetOnly: true, Shape: "access_token"})}
+		}, func(o *Options) { o.Credentials = auth }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			backendtest.Run(t, func(t *testing.T, blobs map[string][]byte) backend.Opener {
+				s := testregistry.Start(t, tt.server(t))
+				ids := map[string]string{}
+				for id, data := range blobs {
+					ids[id] = s.Push(t, repo, data)
+				}
+				return renamed{open(t, s.Host, func(o *Options) {
+					if s.CAFile != "" {
+						o.Scheme, o.HTTP.CAFiles = "https", []string{s.CAFile}
+					}
+					if tt.change != nil {
+						tt.change(o)
+					}
+				}), ids}
+			})
+		})
+	}
+}
+
+func TestOpenRefusesWhatIsNoDigest(t *testing.T) {
+	r := open(t, "registry.example", nil)
+	for _, id := range []string{"", "abc", strings.Repeat("A", 64), strings.Repeat("g", 64), "../" + strings.Repeat("a", 61)} {
+		if _, err := r.Open(t.Context(), id); err == nil {
+			t.Errorf("%q was opened", id)
+		}
+	}
+}
+
+func TestNewRefusesWhatIsNoAddress(t *testing.T) {
+	for _, opt := range []Options{
+		{Scheme: "ftp", Host: "h", Repo: "r"}, {Scheme: "http", Repo: "r"}, {Scheme: "https", Host: "h"},
+		{Scheme: "https", Host: "h", Repo: "r", HTTP: httprange.Options{CAFiles: []string{"/missing"}}},
+	} {
+		if _, err := New(opener.Local(), opt); err == nil {
+			t.Errorf("%+v was accepted", opt)
+		}
+	}
+}
+
+// TestFirstReadersAuthenticateOnce: one 401 and one token for all of them.
+func TestFirstReadersAuthenticateOnce(t *testing.T) {
+	tokens := testregistry.StartTokens(t, testregistry.TokenSettings{})
+	s := testregistry.Start(t, testregistry.Options{Tokens: tokens})
+	id := s.Push(t, repo, payload)
+	var anonymous atomic.Int64
+	host := testregistry.Proxy(t, s.URL, func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Authorization") == "" {
+			anonymous.Add(1)
+		}
+		return false
+	})
+	b := blobOf(t, open(t, host, nil), id)
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			if err := read(t, b, uint64(i)*64); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := anonymous.Load(); n != 1 || tokens.Requests() != "POST" {
+		t.Errorf("%d anonymous requests, token requests %q", n, tokens.Requests())
+	}
+}

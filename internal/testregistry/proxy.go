@@ -1,0 +1,34 @@
+package testregistry
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// Proxy stands before a server that speaks plain HTTP. meddle sees each request
+// first and reports whether it has answered it. The result is name and port.
+func Proxy(t testing.TB, target string, meddle func(http.ResponseWriter, *http.Request) bool) string {
+	t.Helper()
+	u, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }}
+	tr := &http.Transport{DisableCompression: true}
+	p.Transport = tr
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !meddle(w, r) {
+			p.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(func() {
+		s.CloseClientConnections()
+		s.Close()
+		tr.CloseIdleConnections()
+	})
+	return strings.TrimPrefix(s.URL, "http://")
+}
