@@ -27,14 +27,15 @@ func newExport() *cli.Command {
 	dir := e.place.dirOption()
 	dir.Long, dir.Value, dir.Aliases = "localfs-dir", "localfs-dir", []string{"blob-dir"}
 	dir.Conflicts = []string{"config"}
-	bootstrap := e.place.bootstrapOption()
-	bootstrap.Required = true
+	bootstrap, configuration := e.place.bootstrapOption(), e.place.configOption()
+	configuration.Help += "; without -B an entry with a metadata_path"
+	bootstrap.RequiredUnless = []string{"config"}
 	e.cmd = &cli.Command{
 		Name:  "export",
 		About: "Export an image as a disk that Linux EROFS mounts",
 		Options: []*cli.Option{
 			{Long: "block", Help: "Export a raw block device image", Required: true, Set: cli.Flag(&e.block)},
-			bootstrap, dir, e.place.configOption(),
+			bootstrap, dir, configuration,
 			{Long: "threads", Value: "threads", Help: "Number of threads, 1 to 32", Default: "4", Set: cli.Uint(&threads, 1, 32)},
 			{Long: "output", Short: 'O', Value: "output", Help: "File to write the disk to (default: <localfs-dir>/<bootstrap name>.disk)",
 				RequiredUnless: []string{"localfs-dir"}, Set: cli.Str(&e.output)},
@@ -49,6 +50,11 @@ func newExport() *cli.Command {
 }
 
 func (e *export) run(ctx context.Context, env *cli.Env) error {
+	if e.place.bootstrap == "" {
+		if err := e.place.fromEntry(); err != nil {
+			return err
+		}
+	}
 	im, err := e.place.open()
 	if err != nil {
 		return err

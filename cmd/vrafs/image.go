@@ -32,14 +32,15 @@ func needDigests(err error) error {
 // A place says where an image and its blobs are; commands fill it from their
 // options.
 type place struct {
-	bootstrap  string // -B
-	positional string // the form without -B
-	dir        string // -D: blobs by id
-	blob       string // -b: one file for every blob
-	config     string // -C
-	kind       string // --backend-type
-	inline     string // --backend-config
-	inlineFile string // --backend-config-file
+	bootstrap  string            // -B
+	positional string            // the form without -B
+	dir        string            // -D: blobs by id
+	blob       string            // -b: one file for every blob
+	config     string            // -C
+	entry      *config.BlobEntry // what config holds, if it names the bootstrap too
+	kind       string            // --backend-type
+	inline     string            // --backend-config
+	inlineFile string            // --backend-config-file
 
 	unverified []string // --allow-unverified
 }
@@ -157,6 +158,8 @@ func (p *place) backend() (backend.Opener, error) {
 	switch {
 	case p.kind != "":
 		return p.describedBackend()
+	case p.entry != nil:
+		return openBackend(p.entry.Config.Backend)
 	case p.config != "":
 		c, err := readConfig(p.config)
 		if err != nil {
@@ -195,6 +198,24 @@ func (p *place) describedBackend() (backend.Opener, error) {
 		return nil, fmt.Errorf("back-end configuration: %w", err)
 	}
 	return openBackend(c.Backend)
+}
+
+// fromEntry takes the bootstrap from the configuration, which then is an entry as
+// the singleton daemon binds (PUT /api/v2/blobs).
+func (p *place) fromEntry() error {
+	text, err := readFile(p.config, config.MaxSize)
+	if err != nil {
+		return err
+	}
+	p.entry, err = config.ParseBlobEntry(text)
+	if err == nil && p.entry.MetadataPath == "" {
+		err = errors.New("no metadata_path")
+	}
+	if err != nil {
+		return cli.Hint(fmt.Errorf("configuration %s: %w", p.config, err), "name the bootstrap with -B, or give an entry with a metadata_path")
+	}
+	p.bootstrap = p.entry.MetadataPath
+	return nil
 }
 
 func readConfig(path string) (*config.Config, error) {
