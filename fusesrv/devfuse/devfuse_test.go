@@ -118,12 +118,7 @@ func TestImageServesAsLowerLayer(t *testing.T) {
 	testenv.Need(t, testenv.Root, testenv.FUSE, testenv.Overlay)
 	im := testimage.Make(t, testimage.Options{Version: rafs.V6, Compressor: rafs.CompressorLZ4})
 	m := mountImage(t, im, fusesrvtest.StackOptions{})
-	upper, work, merged := t.TempDir(), t.TempDir(), t.TempDir()
-	if err := unix.Mount("overlay", merged, "overlay", 0, "lowerdir="+m.Dir()+",upperdir="+upper+",workdir="+work); err != nil {
-		t.Skip("no overlay over this temporary directory: ", err)
-	}
-	defer func() { _ = unix.Unmount(merged, unix.MNT_DETACH) }()
-	compare(t, im, merged, rafs.V6)
+	compare(t, im, mountOverlay(t, m.Dir()), rafs.V6)
 }
 
 func TestManyProcessesReadAtOnce(t *testing.T) {

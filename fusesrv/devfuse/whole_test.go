@@ -62,13 +62,19 @@ func readsBack(t *testing.T, im *testimage.Image, want []testtree.Entry) {
 		}
 		scanEqual(t, when, want, m.Dir(), testtree.DiffOptions{SkipRoot: true})
 	}
-	merged := t.TempDir()
-	layers := "lowerdir=" + m.Dir() + ",upperdir=" + t.TempDir() + ",workdir=" + t.TempDir()
+	scanEqual(t, "under an overlay", want, mountOverlay(t, m.Dir()), testtree.DiffOptions{SkipRoot: true})
+}
+
+// mountOverlay mounts an overlay with a new upper layer over lower.
+func mountOverlay(t *testing.T, lower string) (merged string) {
+	t.Helper()
+	merged = t.TempDir()
+	layers := "lowerdir=" + lower + ",upperdir=" + t.TempDir() + ",workdir=" + t.TempDir()
 	if err := unix.Mount("overlay", merged, "overlay", 0, layers); err != nil {
 		t.Fatal("overlay: ", err)
 	}
-	defer func() { _ = unix.Unmount(merged, unix.MNT_DETACH) }()
-	scanEqual(t, "under an overlay", want, merged, testtree.DiffOptions{SkipRoot: true})
+	t.Cleanup(func() { _ = unix.Unmount(merged, unix.MNT_DETACH) })
+	return merged
 }
 
 func scanEqual(t *testing.T, when string, want []testtree.Entry, dir string, o testtree.DiffOptions) {
