@@ -98,6 +98,10 @@ func (p *program) complete() error {
 		p.cfg.Log.Warn("option has no effect here", "option", name)
 	}
 	p.cfg.Root.RegistryAuth = os.Getenv("IMAGE_PULL_AUTH")
+	var err error
+	if p.cfg.Header, err = extraHeader(os.Environ()); err != nil {
+		return err
+	}
 	if p.prefetchFiles == "" {
 		return nil
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"log/slog"
+	"net/http"
 	"time"
 
 	"vrafs/internal/cli"
@@ -22,6 +23,8 @@ type Config struct {
 	// Upgrade starts in state INIT, to wait for a takeover.
 	Upgrade bool
 	Limits  Limits
+	// Header goes with every request to a network back end.
+	Header http.Header
 
 	// Log receives everything; Level is what the API changes.
 	Log    *slog.Logger

@@ -96,6 +96,13 @@ func (o *overrides) get(id string) map[string]string {
 	return maps.Clone(o.m[id])
 }
 
+// value is one of an id's values; empty if it has none.
+func (o *overrides) value(id, key string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.m[id][key]
+}
+
 // maxOverrides bounds the ids with values.
 const maxOverrides = 100_000
 

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"vrafs/api"
+	"vrafs/backend/limit"
 	"vrafs/fusesrv/devfuse"
 	"vrafs/fusesrv/mountfs"
 	"vrafs/internal/logsink"
@@ -30,6 +32,8 @@ type Daemon struct {
 	root      *mountfs.FS
 	overrides overrides
 	tree      transport
+	// fetchBytes bounds what is under way from network back ends.
+	fetchBytes *limit.Bytes
 
 	// end asks Wait to take everything down; its cause says why.
 	end context.CancelCauseFunc
@@ -146,6 +150,9 @@ func (d *Daemon) orClose(err error) error {
 	return err
 }
 
+// defaultFetchBytes is room for a request per worker of an ordinary daemon.
+const defaultFetchBytes = 64 << 20
+
 // limits sets what holds for the whole process.
 func (d *Daemon) limits() error {
 	l := &d.cfg.Limits
@@ -161,6 +168,7 @@ func (d *Daemon) limits() error {
 	if l.Workers == 0 {
 		l.Workers = 16 * (queues - 1)
 	}
+	l.FetchBytes = cmp.Or(l.FetchBytes, defaultFetchBytes)
 	setProcs(queues, l.Decompressors)
 	setMemoryLimit(d.o, l.Memory)
 	return raiseOpenFiles(d.o, d.log, l.OpenFiles)

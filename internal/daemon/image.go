@@ -73,6 +73,7 @@ func (d *Daemon) fit(place string, c *config.Config) error {
 	}
 	for option, set := range map[string]bool{
 		"overlay": c.Overlay != nil, "stream_prefetch": c.Rafs.Prefetch.StreamPrefetch,
+		"proxy": hasProxy(c.Backend),
 	} {
 		if set {
 			d.log.Warn("configuration has no effect here", "mountpoint", place, "option", option)
@@ -89,10 +90,11 @@ func (d *Daemon) fill(im *image, since time.Time) error {
 	if err := d.cacheDir(im); err != nil {
 		return err
 	}
-	blobs, err := d.openBackend(im.config)
+	blobs, disconnect, err := d.openBackend(im.place, im.config)
 	if err != nil {
 		return err
 	}
+	im.release = chain(disconnect, im.release)
 	store, release, err := d.stores.lease(im.config)
 	if err != nil {
 		return err

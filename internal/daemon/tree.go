@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"vrafs/api"
+	"vrafs/backend/limit"
 	"vrafs/fusesrv/mountfs"
 )
 
@@ -13,6 +14,7 @@ import (
 func (d *Daemon) build() error {
 	d.mounts = newMountTable()
 	d.stores = stores{o: d.o, log: d.log, limits: d.cfg.Limits}
+	d.fetchBytes = limit.New(d.cfg.Limits.FetchBytes)
 	v := d.cfg.VirtioFS
 	// What is on the connection is decided once, for its life: without a bootstrap
 	// on the command line anything may be mounted later.
@@ -172,8 +174,8 @@ func (d *Daemon) Backend(_ context.Context, mountpoint string) (api.SuperBlock, 
 // Override returns the values set over the API for a mountpoint.
 func (d *Daemon) Override(id string) map[string]string { return d.overrides.get(id) }
 
-// SetOverride keeps values for a mountpoint. The back ends of this version have
-// nothing that they would change.
+// SetOverride keeps values for a mountpoint. A registry asks for its credentials at
+// every request; the other values change nothing in this version.
 func (d *Daemon) SetOverride(id string, values map[string]string) error {
 	return d.overrides.set(id, values)
 }

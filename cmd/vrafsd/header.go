@@ -1,0 +1,35 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// headerPrefix begins the names of environment variables that are HTTP headers
+// (nydusd, section 1.4).
+const headerPrefix = "NYDUS_HEADER_"
+
+// extraHeader is what the environment adds to requests of back ends. What can't be
+// sent is refused here: later it would fail every request.
+func extraHeader(environ []string) (http.Header, error) {
+	h := http.Header{}
+	for _, entry := range environ {
+		variable, value, _ := strings.Cut(entry, "=")
+		name, ok := strings.CutPrefix(variable, headerPrefix)
+		if !ok {
+			continue
+		}
+		if name == "" || strings.ContainsFunc(name, notInName) || strings.ContainsFunc(value, notInValue) {
+			return nil, fmt.Errorf("environment variable %.80q: not an HTTP header; unset it", variable)
+		}
+		h.Set(name, value)
+	}
+	return h, nil
+}
+
+func notInName(r rune) bool {
+	return r <= ' ' || r > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+}
+
+func notInValue(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
