@@ -1,9 +1,12 @@
-// Package bench measures our virtio-fs daemon beside Debian's C virtiofsd 7.2:
-// the same tree, the same front-end and the same requests, in turn, in one run.
+// Package bench measures our daemon beside others: its virtio-fs device beside
+// Debian's C virtiofsd 7.2, its mounts on this host beside go-fuse's, squashfuse's and
+// the kernel's. The same tree and the same requests go to both, in turn, in one run.
 //
 //	load (this process)                     peer (a process each)
 //	vhostusertest.Client --depth N--> ring --> vrafsd virtiofs | virtiofsd
 //	                                            CPU time by its process clock
+//
+//	programs of the host --system calls--> kernel --/dev/fuse--> vrafsd fuse | others
 //
 // A row is one kind of load. Each round runs it against the one peer and then
 // against the other for a fixed time, so that a machine whose speed drifts slows

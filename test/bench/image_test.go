@@ -125,6 +125,9 @@ func daemonBinary(b *testing.B) string {
 }
 
 func TestMain(m *testing.M) {
+	if beGoFuse() {
+		return
+	}
 	status := m.Run()
 	if path, err := buildDaemon(); err == nil && os.Getenv("VRAFSD") == "" {
 		_ = os.RemoveAll(filepath.Dir(path))

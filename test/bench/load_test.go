@@ -31,30 +31,43 @@ func (f figure) perRequest() float64 {
 
 // run drives one client per feed for the time d, with depth requests in flight.
 func (p *peer) run(clients []*vhostusertest.Client, feeds []feed, depth int, d time.Duration) (figure, error) {
+	return p.measure(func() (uint64, error) {
+		counts, errs := make([]uint64, len(feeds)), make([]error, len(feeds))
+		end := time.Now().Add(d)
+		var wg sync.WaitGroup
+		for i := range feeds {
+			wg.Go(func() { counts[i], errs[i] = pump(clients[i], feeds[i], depth, end) })
+		}
+		wg.Wait()
+		return total(counts, errs)
+	})
+}
+
+// total sums up what several clients did, unless one failed.
+func total(counts []uint64, errs []error) (n uint64, err error) {
+	for i := range counts {
+		if errs[i] != nil {
+			return 0, errs[i]
+		}
+		n += counts[i]
+	}
+	return n, nil
+}
+
+// measure takes the figures of a load that says how many requests it made.
+func (p *peer) measure(load func() (uint64, error)) (f figure, err error) {
 	before, err := p.cpu()
 	if err != nil {
 		return figure{}, err
 	}
 	own, begin := ownCPU(), time.Now()
-	counts, errs := make([]uint64, len(feeds)), make([]error, len(feeds))
-	var wg sync.WaitGroup
-	for i := range feeds {
-		wg.Go(func() { counts[i], errs[i] = pump(clients[i], feeds[i], depth, begin.Add(d)) })
+	if f.requests, err = load(); err != nil {
+		return figure{}, fmt.Errorf("%s: %w", p.name, err)
 	}
-	wg.Wait()
-	f := figure{took: time.Since(begin), load: ownCPU() - own}
+	f.took, f.load = time.Since(begin), ownCPU()-own
 	after, err := p.cpu()
-	if err != nil {
-		return figure{}, err
-	}
 	f.daemon = after - before
-	for i := range counts {
-		if errs[i] != nil {
-			return figure{}, fmt.Errorf("%s: %w", p.name, errs[i])
-		}
-		f.requests += counts[i]
-	}
-	return f, nil
+	return f, err
 }
 
 // pump keeps depth requests of f in flight on c until the deadline, then takes

@@ -17,10 +17,11 @@ import (
 	"vrafs/vhostuser/vhostusertest"
 )
 
-// A peer is a running daemon and one guest connected to it.
+// A peer is a running daemon and, where it has one, the guest connected to it.
 type peer struct {
 	name  string
 	cmd   *exec.Cmd
+	log   *strings.Builder // complete when the process has ended
 	guest *vhostusertest.Guest
 	conn  *vhostusertest.Conn
 }
@@ -49,23 +50,14 @@ func startVrafsd(b *testing.B, im *image, queues int) *peer {
 		"--config", im.config, "--log-level", "error", "--request-queues", strconv.Itoa(queues))
 }
 
+// start launches a daemon and connects a guest to its socket.
 func start(b *testing.B, name, sock string, queues int, program string, args ...string) *peer {
 	b.Helper()
-	p := &peer{name: name, cmd: exec.Command(program, args...)}
-	log := &strings.Builder{}
-	p.cmd.Stdout, p.cmd.Stderr = log, log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { p.stop(b, log) })
-	var err error
-	for range 500 {
-		if p.conn, err = vhostusertest.Dial(sock); err == nil {
-			break
-		}
-		unix.Nanosleep(&unix.Timespec{Nsec: int64(10 * time.Millisecond)}, nil)
-	}
+	p := launch(b, name, program, args...)
+	err := p.until(func() (err error) {
+		p.conn, err = vhostusertest.Dial(sock)
+		return err
+	})
 	if err == nil {
 		p.guest, err = vhostusertest.NewGuest(guestConfig(queues))
 	}
@@ -73,12 +65,36 @@ func start(b *testing.B, name, sock string, queues int, program string, args ...
 		err = p.guest.Start(p.conn)
 	}
 	if err != nil {
-		b.Fatalf("%s: %v\n%s", name, err, log)
+		b.Fatalf("%s: %v\n%s", name, err, p.log)
 	}
 	return p
 }
 
-func (p *peer) stop(b *testing.B, log *strings.Builder) {
+// launch starts a process that ends with the benchmark.
+func launch(b *testing.B, name, program string, args ...string) *peer {
+	b.Helper()
+	p := &peer{name: name, cmd: exec.Command(program, args...), log: &strings.Builder{}}
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { p.stop(b) })
+	return p
+}
+
+// until tries for some seconds, until it succeeds.
+func (p *peer) until(try func() error) (err error) {
+	for range 500 {
+		if err = try(); err == nil {
+			return nil
+		}
+		unix.Nanosleep(&unix.Timespec{Nsec: int64(10 * time.Millisecond)}, nil)
+	}
+	return err
+}
+
+func (p *peer) stop(b *testing.B) {
 	if p.conn != nil {
 		_ = p.conn.Close()
 	}
@@ -90,7 +106,7 @@ func (p *peer) stop(b *testing.B, log *strings.Builder) {
 		p.guest.Close()
 	}
 	if b.Failed() {
-		b.Logf("%s says:\n%s", p.name, log)
+		b.Logf("%s says:\n%s", p.name, p.log)
 	}
 }
 
