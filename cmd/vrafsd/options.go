@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"os"
 	"time"
 
 	"vrafs/internal/cli"
 	"vrafs/internal/daemon"
+	"vrafs/internal/keeper"
 )
 
 // A program is the command tree and what it fills in.
@@ -20,6 +22,8 @@ type program struct {
 	virtiofs      daemon.VirtioFS
 	fuse          daemon.FUSE
 	prefetchFiles string
+	keeper        string   // on or off
+	keeperLink    string   // what a keeper, or its server, was started for; "" by anybody else
 	ignored       []string // options of other daemons that were given
 }
 
@@ -27,6 +31,7 @@ func newProgram(name string) *program {
 	p := &program{
 		logLevel:    "info",
 		logRotation: "0",
+		keeper:      "on",
 		cfg:         daemon.Config{Root: daemon.Root{Mountpoint: "/"}, Limits: daemon.Limits{OpenFiles: 1_000_000, RequestTime: 2 * time.Minute}},
 		virtiofs:    daemon.VirtioFS{Queues: 4, OrphanAfter: 10 * time.Second},
 		fuse:        daemon.FUSE{Threads: 4, FailoverPolicy: "resend"},
@@ -86,6 +91,9 @@ func (p *program) fuseOptions() []*cli.Option {
 			Choices: []string{"none", "resend", "flush"}, Default: p.fuse.FailoverPolicy, Set: cli.Str(&p.fuse.FailoverPolicy)},
 		{Long: "fuse-threads", Value: "fuse-threads", Aliases: []string{"thread-num"}, Help: "Number of FUSE worker threads", Default: "4", Set: cli.Uint(&p.fuse.Threads, 1, 1024)},
 		{Long: "writable", Help: "Mount read-write", Set: cli.Flag(&p.fuse.Writable)},
+		{Long: "keeper", Value: "on|off", Help: "Have a second process that restarts this one when it dies, with no read failing; not with --supervisor",
+			Choices: []string{"on", "off"}, Default: p.keeper, Set: cli.Str(&p.keeper)},
+		{Long: keeper.Option, Value: "role", Hidden: true, Choices: []string{keeper.Hold, keeper.Resume}, Set: cli.Str(&p.keeperLink)},
 	}
 }
 
@@ -135,7 +143,14 @@ func (p *program) ignore(name string) func(string) error {
 }
 
 func (p *program) runFUSE(ctx context.Context, env *cli.Env) error {
+	if p.keeperLink == keeper.Hold {
+		return p.keep(env)
+	}
 	p.cfg.FUSE = &p.fuse
+	p.fuse.Resume = p.keeperLink == keeper.Resume
+	if p.keeper == "on" {
+		p.fuse.Argv = os.Args
+	}
 	return p.serve(ctx, env)
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"vrafs/internal/cli"
+	"vrafs/internal/keeper"
 )
 
 // psLimit is how long one daemon may take to answer.
@@ -92,6 +93,8 @@ func parseDaemon(argv []string) (d runningDaemon, ok bool) {
 			d.mode = a
 		case a == "ps" || a == "help" || a == "--help" || a == "-h" || a == "--version" || a == "-V":
 			return d, false
+		case a == "--"+keeper.Option+"="+keeper.Hold:
+			return d, false // it serves nothing
 		case strings.HasPrefix(a, "--apisock="):
 			d.api = strings.TrimPrefix(a, "--apisock=")
 		case (a == "--apisock" || a == "-A") && i+2 < len(argv):

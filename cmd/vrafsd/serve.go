@@ -35,7 +35,7 @@ func (p *program) serve(ctx context.Context, env *cli.Env) error {
 	defer sink.Close(flushLimit)
 	p.cfg.Level = &slog.LevelVar{}
 	p.cfg.Level.Set(p.level())
-	p.cfg.Log = slog.New(cli.NewLogHandler(sink, cli.LogOptions{Level: p.cfg.Level, Color: p.logFile == "" && cli.Terminal(env.Stderr)}))
+	p.cfg.Log = p.logger(sink, env.Stderr)
 	if err := p.complete(); err != nil {
 		return p.advise(err)
 	}
@@ -61,6 +61,11 @@ func (p *program) serve(ctx context.Context, env *cli.Env) error {
 	case <-limit.C:
 	}
 	return nil
+}
+
+// logger writes to out, which leads to stderr unless there is a log file.
+func (p *program) logger(out, stderr io.Writer) *slog.Logger {
+	return slog.New(cli.NewLogHandler(out, cli.LogOptions{Level: p.cfg.Level, Color: p.logFile == "" && cli.Terminal(stderr)}))
 }
 
 // logOutput is the log file, or stderr.

@@ -49,13 +49,25 @@ func Adopt(o opener.Opener, fd int, dir string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	id, err := connectionID(o, abs)
+	if err != nil {
+		return nil, err
+	}
+	return AdoptID(o, fd, abs, id)
+}
+
+// AdoptID is Adopt for a connection whose number is known. Its mount may have been
+// taken away from dir, and still be used by whoever had it open.
+func AdoptID(o opener.Opener, fd int, dir string, id uint32) (*Conn, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
 	unix.CloseOnExec(fd)
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("adopt a connection: %w", err)
 	}
-	c := &Conn{o: o, fd: fd, dir: abs, mounted: true}
-	c.id, err = connectionID(c.o, abs)
-	return c, err
+	return &Conn{o: o, fd: fd, dir: abs, id: id, mounted: true}, nil
 }
 
 // connectionID finds the connection of a mountpoint without asking the file system
@@ -114,7 +126,11 @@ func (c *Conn) Unmount() error {
 	if c.helper {
 		return unmountByHelper(c.dir)
 	}
-	if err := unix.Unmount(c.dir, unix.MNT_DETACH); err != nil && err != unix.EINVAL {
+	err := unix.Unmount(c.dir, unix.MNT_DETACH)
+	if err == unix.EPERM { // a predecessor mounted by the helper
+		return unmountByHelper(c.dir)
+	}
+	if err != nil && err != unix.EINVAL {
 		return fmt.Errorf("unmount %s: %w", c.dir, err)
 	}
 	return nil

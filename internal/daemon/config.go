@@ -71,6 +71,12 @@ type FUSE struct {
 	Threads        uint
 	Writable       bool
 	FailoverPolicy string // none, resend or flush
+	// Argv is this program's command line, for a keeper to start it again when it
+	// dies; empty for no keeper. With a supervisor there is none.
+	Argv []string
+	// Resume goes on for a predecessor, with what the keeper that started this process
+	// holds.
+	Resume bool
 }
 
 // Limits bound what the daemon uses. Zero values choose by the machine.

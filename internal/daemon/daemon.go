@@ -32,6 +32,7 @@ type Daemon struct {
 	root      *mountfs.FS
 	overrides overrides
 	tree      transport
+	keeping   *keeping // nil: not a FUSE daemon
 	// fetchBytes bounds what is under way from network back ends.
 	fetchBytes *limit.Bytes
 
@@ -112,6 +113,10 @@ func (d *Daemon) start() error {
 	if err := d.build(); err != nil {
 		return err
 	}
+	context.AfterFunc(d.ctx, func() { d.keeping.end(context.Cause(d.ctx)) })
+	if f := d.cfg.FUSE; f != nil && f.Resume {
+		return d.goOn()
+	}
 	if d.cfg.Upgrade || d.predecessorDied() {
 		return d.orClose(d.listen())
 	}
@@ -144,11 +149,17 @@ func (d *Daemon) orClose(err error) error {
 	if err != nil {
 		d.end(err)
 		d.wg.Wait()
-		d.tree.close(false)
+		d.tree.close(d.leaves(err))
 		d.mounts.close()
 	}
 	return err
 }
+
+// leaves reports whether a mount stays for another process after an end with cause.
+func (d *Daemon) leaves(cause error) bool { return errors.Is(cause, errExit) || d.continued(cause) }
+
+// continued reports whether the keeper starts a successor after an end with cause.
+func (d *Daemon) continued(cause error) bool { return errors.Is(cause, errFailed) && d.keeping.on() }
 
 // defaultFetchBytes is room for a request per worker of an ordinary daemon.
 const defaultFetchBytes = 64 << 20
@@ -191,21 +202,44 @@ func (d *Daemon) listen() error {
 	if d.cfg.APISocket == "" {
 		return nil
 	}
-	s, err := listen(d.o, d.cfg.APISocket)
+	s, err := d.controlSocket()
 	if err != nil {
 		return err
 	}
-	context.AfterFunc(d.ctx, s.unlink)
+	unlink := func() {
+		if !d.continued(context.Cause(d.ctx)) {
+			s.unlink()
+		}
+	}
+	context.AfterFunc(d.ctx, unlink)
 	d.wg.Go(func() {
 		if err := api.Serve(d.ctx, s, d); err != nil {
 			d.log.Error("control API", "err", err)
 		}
-		s.unlink()
+		unlink()
 		d.log.Info("http-server thread exits")
 	})
 	d.log.Info("HTTP API server running at " + d.cfg.APISocket)
 	d.log.Info("http server started")
 	return nil
+}
+
+// controlSocket is a new one, or a predecessor's, whose clients never find it gone.
+func (d *Daemon) controlSocket() (*socket, error) {
+	k := d.keeping
+	if k == nil {
+		return listen(d.o, d.cfg.APISocket)
+	}
+	if s := k.sock.Load(); s != nil {
+		return s, nil
+	}
+	s, err := listen(d.o, d.cfg.APISocket)
+	if err != nil {
+		return nil, err
+	}
+	k.sock.Store(s)
+	k.save()
+	return s, nil
 }
 
 // endLimit is how long the end of a daemon waits for its parts: one may hang in a
@@ -218,11 +252,12 @@ func (d *Daemon) Wait() error {
 	<-d.ctx.Done()
 	cause := context.Cause(d.ctx)
 	d.log.Info("ending", "why", cause)
+	d.keeping.end(cause)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		d.wg.Wait()
-		d.tree.close(errors.Is(cause, errExit))
+		d.tree.close(d.leaves(cause))
 		d.root.Destroy() // nobody holds handles any more
 		d.mounts.close()
 		d.root.Wait()

@@ -4,7 +4,7 @@
 //	Config ---> Start
 //	              |-- transport: vhost (socket S)                         requests
 //	              |       |-- fusesrv.Server --> mountfs --> imagefs ...  per mount
-//	              |       `-- S.state, what a killed daemon's successor needs
+//	              |       `-- S.state, or the keeper: what a killed daemon's successor needs
 //	              |-- mounts: place -> image (bootload, blobcache, back end)
 //	              |-- machine: INIT -> READY -> RUNNING ...
 //	              `-- api.Serve on socket A                               commands
@@ -17,7 +17,7 @@
 // into no log, error or answer.
 //
 // Concurrency: API methods are called from many goroutines. Lock order:
-// machine.mu, stateFile.mu, mountTable.mu; no lock is held while an image is opened.
+// machine.mu, saves.mu, mountTable.mu; no lock is held while an image is opened.
 // Start returns when the daemon serves; Wait ends everything that Start began.
 //
 // Source: nydusd's user-visible surface, sections 1.8, 1.9, 2 and 4.7; kata.md,

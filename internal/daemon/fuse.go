@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -32,12 +31,7 @@ type fuse struct {
 func newFuse(d *Daemon) *fuse {
 	f := &fuse{d: d, inited: make(chan struct{})}
 	f.server = fusesrv.NewServer(d.root, fusesrv.Options{
-		Deadline: d.cfg.Limits.RequestTime, MaxWrite: fuseMaxWrite, Track: true,
-		Changed: func(t *fusesrv.Settings) {
-			if t.Major != 0 {
-				f.once.Do(func() { close(f.inited) })
-			}
-		},
+		Deadline: d.cfg.Limits.RequestTime, MaxWrite: fuseMaxWrite, Track: true, Changed: f.changed,
 	})
 	d.root.Serve(f.server.Quiesce)
 	return f
@@ -46,8 +40,19 @@ func newFuse(d *Daemon) *fuse {
 // resume has nothing to take up: what a dead daemon had mounted comes by takeover.
 func (f *fuse) resume() error { return nil }
 
-// save has nothing to do: state is handed over when the supervisor asks.
-func (f *fuse) save() error { return nil }
+// changed is called before the kernel hears what was agreed on.
+func (f *fuse) changed(t *fusesrv.Settings) {
+	f.d.keeping.save()
+	if t.Major != 0 {
+		f.once.Do(func() { close(f.inited) })
+	}
+}
+
+// save tells the keeper. A supervisor is given the state when it asks.
+func (f *fuse) save() error {
+	f.d.keeping.save()
+	return nil
+}
 
 // open mounts.
 func (f *fuse) open(context.Context) error {
@@ -57,6 +62,7 @@ func (f *fuse) open(context.Context) error {
 		return err
 	}
 	f.conn = conn
+	f.d.keeping.start()
 	return nil
 }
 
@@ -66,8 +72,8 @@ func (f *fuse) serve(ctx context.Context) error {
 	}
 	return f.conn.Serve(ctx, f.server, devfuse.ServeOptions{
 		Threads: int(f.d.cfg.FUSE.Threads), Workers: int(f.d.cfg.Limits.Workers), MaxWrite: fuseMaxWrite,
-		Survive: f.d.cfg.Supervisor != "",
-		Keep:    func() bool { return errors.Is(context.Cause(ctx), errExit) },
+		Survive: f.d.cfg.Supervisor != "" || f.d.keeping.on(),
+		Keep:    func() bool { return f.d.leaves(context.Cause(ctx)) },
 	})
 }
 
@@ -141,12 +147,21 @@ func (f *fuse) handOver(ctx context.Context) error {
 	case <-ctx.Done():
 		return api.Errorf(api.NotReady, "the kernel has not answered the mount yet")
 	}
-	boot, err := bootID(f.d.o)
-	if err != nil {
+	s := f.state()
+	var err error
+	if s.boot, err = bootID(f.d.o); err != nil {
 		return err
 	}
-	s := savedState{boot: boot, session: f.server.Settings().Save(), tree: f.d.root.State()}
 	return sendState(ctx, f.d.cfg.Supervisor, s.encode(), f.conn.FD())
+}
+
+// state is what a successor needs, without the boot.
+func (f *fuse) state() *savedState {
+	s := &savedState{tree: f.d.root.State()}
+	if t := f.server.Settings(); t.Major != 0 {
+		s.session = t.Save()
+	}
+	return s
 }
 
 // takeOver goes on with the mount of a predecessor. If it fails nothing has
@@ -166,7 +181,6 @@ func (f *fuse) takeOver(ctx context.Context) error {
 		return fmt.Errorf("take over: %w", err)
 	}
 	f.conn, f.adopted = conn, true
-	f.once.Do(func() { close(f.inited) })
 	return nil
 }
 
@@ -176,6 +190,14 @@ func (f *fuse) adopt(text []byte) error {
 	if err != nil {
 		return err
 	}
+	return f.apply(s)
+}
+
+// apply goes on as s says. One who died before INIT leaves that to us.
+func (f *fuse) apply(s *savedState) error {
+	if s.session == nil {
+		return f.d.restore(s.tree)
+	}
 	settings, err := fusesrv.ParseSettings(s.session)
 	if err != nil {
 		return err
@@ -184,6 +206,7 @@ func (f *fuse) adopt(text []byte) error {
 		return err
 	}
 	f.server.Restore(settings)
+	f.once.Do(func() { close(f.inited) })
 	return nil
 }
 

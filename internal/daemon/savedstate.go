@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"vrafs/api"
@@ -30,6 +28,8 @@ const (
 	tagBoot    = tlv.Required | 1 // id of the boot the state belongs to
 	tagSession = tlv.Required | 2 // what the guest negotiated (fusesrv)
 	tagTree    = tlv.Required | 3 // what is mounted and was, with its numbers (mountfs)
+	tagConn    = tlv.Tag(4)       // number of the FUSE connection, for a keeper
+	tagSocket  = tlv.Tag(5)       // device and inode of the control socket's name, 8 bytes each, for a keeper
 )
 
 // Records of one mount, which package mountfs keeps for us.
@@ -48,6 +48,8 @@ type savedState struct {
 	boot    string
 	session []byte // none before INIT
 	tree    []byte
+	conn    uint64 // 0: not said
+	socket  []byte // nil: not said
 }
 
 func (s *savedState) encode() []byte {
@@ -57,6 +59,12 @@ func (s *savedState) encode() []byte {
 		e.Bytes(tagSession, s.session)
 	}
 	e.Bytes(tagTree, s.tree)
+	if s.conn != 0 {
+		e.Uint(tagConn, s.conn)
+	}
+	if s.socket != nil {
+		e.Bytes(tagSocket, s.socket)
+	}
 	return e.Finish()
 }
 
@@ -67,7 +75,7 @@ func decodeState(p []byte) (*savedState, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := tlv.Records(body, tagBoot, tagSession, tagTree)
+	records, err := tlv.Records(body, tagBoot, tagSession, tagTree, tagConn, tagSocket)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +88,12 @@ func decodeState(p []byte) (*savedState, error) {
 			s.session = r.Value
 		case tagTree:
 			s.tree = r.Value
+		case tagConn:
+			if s.conn, err = r.Uint(); err != nil {
+				return nil, err
+			}
+		case tagSocket:
+			s.socket = r.Value
 		}
 	}
 	return s, nil
@@ -140,17 +154,12 @@ func decodeMount(p []byte) (*savedMount, error) {
 	return m, nil
 }
 
-// A stateFile is where the state lies. Writers exclude each other.
+// A stateFile is where the state lies.
 type stateFile struct {
-	o    opener.Opener
-	path string
-	boot string
-
-	calls atomic.Uint64 // of write
-
-	mu      sync.Mutex
-	written uint64 // calls whose changes are in the file
-	ended   bool   // nothing is written any more
+	o     opener.Opener
+	path  string
+	boot  string
+	saves saves
 }
 
 func newStateFile(o opener.Opener, path string) (*stateFile, error) {
@@ -170,24 +179,14 @@ func bootID(o opener.Opener) (string, error) {
 	return strings.TrimSpace(boot), nil
 }
 
-// write replaces the file by what snapshot returns, in one step. Calls that waited
-// for another are content with one file for all of them. The file needs no fsync: a
-// state is void after a power cut anyway.
+// write replaces the file by what snapshot returns, in one step. The file needs no
+// fsync: a state is void after a power cut anyway.
 func (f *stateFile) write(snapshot func() *savedState) error {
-	call := f.calls.Add(1)
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.ended || f.written >= call {
-		return nil
-	}
-	latest := f.calls.Load()
-	s := snapshot()
-	s.boot = f.boot
-	if err := f.replace(s.encode()); err != nil {
-		return err
-	}
-	f.written = latest
-	return nil
+	return f.saves.do(func() error {
+		s := snapshot()
+		s.boot = f.boot
+		return f.replace(s.encode())
+	})
 }
 
 func (f *stateFile) replace(text []byte) error {
@@ -236,8 +235,6 @@ func (f *stateFile) read() (*savedState, error) {
 
 // remove deletes the file for good: the session is over.
 func (f *stateFile) remove() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.ended = true
+	f.saves.stop()
 	_ = f.o.Remove(f.path)
 }

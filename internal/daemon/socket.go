@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -68,6 +69,45 @@ func (s *socket) place(dir *os.File, temp string) error {
 	}
 	s.dev, s.ino = st.Dev, st.Ino
 	return s.o.Rename(temp, s.path)
+}
+
+// identity tells the socket's name from another's at the same path.
+func (s *socket) identity() []byte {
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, s.dev), s.ino)
+}
+
+// inheritSocket goes on with a predecessor's socket: its descriptor, path and
+// identity.
+func inheritSocket(o opener.Opener, f *os.File, path string, identity []byte) (*socket, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("inherited socket %s: %w", abs, err)
+	}
+	u, ok := ln.(*net.UnixListener)
+	if !ok || len(identity) != 16 {
+		_ = ln.Close()
+		return nil, fmt.Errorf("inherited socket %s: not what a control socket is", abs)
+	}
+	u.SetUnlinkOnClose(false)
+	return &socket{UnixListener: u, path: abs, o: o,
+		dev: binary.LittleEndian.Uint64(identity), ino: binary.LittleEndian.Uint64(identity[8:])}, nil
+}
+
+// withFD calls f with the descriptor, which stays the socket's.
+func (s *socket) withFD(f func(fd int) error) error {
+	raw, err := s.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := raw.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
+		return err
+	}
+	return inner
 }
 
 // unlink deletes the socket's name unless another socket has taken it.

@@ -22,7 +22,8 @@ func (d *Daemon) build() error {
 	d.root = mountfs.New(mountfs.Options{ImagesOnly: only, NoOpen: only,
 		Stale: func(parent uint64, name string) { d.tree.stale(parent, name) }})
 	if v == nil {
-		d.tree = newFuse(d)
+		f := newFuse(d)
+		d.tree, d.keeping = f, &keeping{d: d, f: f}
 		return nil
 	}
 	t, err := newVhost(d)

@@ -87,14 +87,15 @@ var opensByPath = []string{
 	"fusesrv/passthrough", // its subject is the host's directory, always below one descriptor
 }
 
-// runsHelper is the file that starts the set-uid program which mounts for users:
-// before anything is served, and after.
-const runsHelper = "fusesrv/devfuse/helper.go"
+// startsPrograms are the files that may: the set-uid program which mounts for users,
+// before anything is served and after, and this program itself, as keeper and
+// successor.
+var startsPrograms = []string{"fusesrv/devfuse/helper.go", "internal/keeper/program.go"}
 
 func TestServingCodeOpensThroughTheOpener(t *testing.T) {
 	tr := load(t)
 	tr.productFiles(func(p *pkg, f file) {
-		if p.under(opensByPath...) || f.rel == runsHelper {
+		if p.under(opensByPath...) || slices.Contains(startsPrograms, f.rel) {
 			return
 		}
 		for imp, names := range opens {

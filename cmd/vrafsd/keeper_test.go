@@ -1,0 +1,321 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vrafs/internal/keeper"
+	"vrafs/internal/testenv"
+)
+
+// kept starts a daemon without supervisor, which has a keeper.
+func (h *host) kept(t *testing.T, more ...string) *process {
+	t.Helper()
+	p := start(t, exec.Command(binary, append([]string{"fuse", "--mountpoint", h.dir, "--apisock", h.api}, more...)...), "", h.api)
+	t.Cleanup(func() { _ = unix.Unmount(h.dir, unix.MNT_DETACH) }) // before the log's end is waited for
+	return p.ready()
+}
+
+// pids are the processes with h's mountpoint on their command line: the keepers, and
+// the servers.
+func (h *host) pids(t *testing.T) (keepers, servers []int) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		argv := strings.Split(string(text), "\x00")
+		switch {
+		case err != nil || !slices.Contains(argv, h.dir):
+		case slices.Contains(argv, "--"+keeper.Option+"="+keeper.Hold):
+			keepers = append(keepers, pid)
+		default:
+			servers = append(servers, pid)
+		}
+	}
+	return keepers, servers
+}
+
+// one waits until there is one keeper and one server, neither of them among old.
+func (h *host) one(t *testing.T, old ...int) (keeper, server int) {
+	t.Helper()
+	eventually(t, "one keeper and one server", func() bool {
+		k, s := h.pids(t)
+		if len(k) != 1 || len(s) != 1 || slices.Contains(old, k[0]) || slices.Contains(old, s[0]) {
+			return false
+		}
+		keeper, server = k[0], s[0]
+		return true
+	})
+	return keeper, server
+}
+
+// none waits until keeper and server have ended, a second at most.
+func (h *host) none(t *testing.T) {
+	t.Helper()
+	begin := time.Now()
+	eventually(t, "the end of keeper and server", func() bool {
+		k, s := h.pids(t)
+		return len(k)+len(s) == 0
+	})
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("the end took %v", took)
+	}
+}
+
+// eventually waits for what must happen.
+func eventually(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	limit := time.After(patience)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !happened() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("%s: never", what)
+		}
+	}
+}
+
+func kill(t *testing.T, pid int, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(pid, s); err != nil {
+		t.Fatalf("kill %d: %v", pid, err)
+	}
+}
+
+// TestKilledServerGoesOn is what users have without any configuration.
+func TestKilledServerGoesOn(t *testing.T) {
+	h := newHost(t)
+	text := strings.Repeat("survives. ", 30_000)
+	im := oneFile(t, text)
+	p := h.kept(t)
+	p.must(204, "POST", "/api/v1/mount?mountpoint=%2F1", im.mountBody(""))
+	r := startReading(t, filepath.Join(h.dir, "1"), text)
+	k, s := h.one(t)
+	for range testenv.Rounds(100) {
+		had := r.reads.Load()
+		kill(t, s, syscall.SIGKILL)
+		if _, err := os.Stat(filepath.Join(h.dir, "1", "f")); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.state(); got != "RUNNING" { // nobody refuses a client meanwhile
+			t.Fatal(got)
+		}
+		var next int
+		if next, s = h.one(t, s); next != k {
+			t.Fatalf("keeper %d after %d", next, k)
+		}
+		eventually(t, "reads", func() bool { return r.reads.Load() > had+20 || t.Failed() })
+	}
+	r.end()
+	p.must(204, "DELETE", "/api/v1/mount?mountpoint=%2F1", "")
+	p.must(204, "POST", "/api/v1/mount?mountpoint=%2F1", im.mountBody(""))
+	kill(t, s, syscall.SIGTERM)
+	h.none(t)
+	if h.mounted(t) {
+		t.Error("still mounted after SIGTERM")
+	}
+	if _, err := os.Stat(h.api); err == nil {
+		t.Error("the control socket is left")
+	}
+}
+
+func TestKeptImageOfTheCommandLine(t *testing.T) {
+	h := newHost(t)
+	im := smallImage(t)
+	h.kept(t, im.withConfig(t)...)
+	_, s := h.one(t)
+	kill(t, s, syscall.SIGKILL)
+	im.compare(t, h.dir)
+	h.one(t, s)
+}
+
+func TestSignalEndsServerAndKeeper(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			h := newHost(t)
+			p := h.kept(t)
+			k, _ := h.one(t)
+			kill(t, k, sig) // as who stops a whole group does: it is the server that counts
+			p.signal(sig)
+			if err := p.wait(); err != nil {
+				t.Error(err)
+			}
+			h.none(t)
+			if h.mounted(t) {
+				t.Error("still mounted")
+			}
+		})
+	}
+}
+
+func TestExitEndsServerAndKeeper(t *testing.T) {
+	h := newHost(t)
+	p := h.kept(t)
+	h.one(t)
+	p.end()
+	h.none(t)
+}
+
+func TestUnmountEndsServerAndKeeper(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		t.Run(fmt.Sprint("killed_before=", killed), func(t *testing.T) {
+			h := newHost(t)
+			p := h.kept(t)
+			if _, s := h.one(t); killed {
+				kill(t, s, syscall.SIGKILL)
+				h.one(t, s)
+				p.ready()
+			}
+			if err := unix.Unmount(h.dir, unix.MNT_DETACH); err != nil {
+				t.Fatal(err)
+			}
+			h.none(t)
+		})
+	}
+}
+
+func TestKilledKeeperIsReplaced(t *testing.T) {
+	h := newHost(t)
+	im := oneFile(t, "text")
+	p := h.kept(t)
+	p.must(204, "POST", "/api/v1/mount?mountpoint=%2F1", im.mountBody(""))
+	k, s := h.one(t)
+	for range 2 {
+		kill(t, k, syscall.SIGKILL)
+		if got, err := os.ReadFile(filepath.Join(h.dir, "1", "f")); err != nil || string(got) != "text" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		k, _ = h.one(t, k)
+		kill(t, s, syscall.SIGKILL)
+		_, s = h.one(t, s)
+		if _, err := os.Stat(filepath.Join(h.dir, "1", "missing")); !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestDetachedMountSurvives: nydus-snapshotter unmounts after a death, with its policy
+// "restart", and mounts anew at the same place; containers still use the old mount.
+func TestDetachedMountSurvives(t *testing.T) {
+	h := newHost(t)
+	text := strings.Repeat("held. ", 50_000)
+	im := oneFile(t, text)
+	p := h.kept(t)
+	p.must(204, "POST", "/api/v1/mount?mountpoint=%2F1", im.mountBody(""))
+	dir, err := os.Open(filepath.Join(h.dir, "1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	_, s := h.one(t)
+	kill(t, s, syscall.SIGKILL)
+	if err := unix.Unmount(h.dir, unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	_, s = h.one(t, s)
+	kill(t, s, syscall.SIGKILL)
+	h.one(t, s)
+	fd, err := unix.Openat(int(dir.Fd()), "f", unix.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "f")
+	defer f.Close()
+	if got, err := io.ReadAll(f); err != nil || string(got) != text {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	f.Close()
+	dir.Close() // the last user
+	h.none(t)
+}
+
+func TestCrashLoopEnds(t *testing.T) {
+	h := newHost(t)
+	p := h.kept(t)
+	k, s := h.one(t)
+	kill(t, s, syscall.SIGKILL)
+	for {
+		eventually(t, "a successor or the end", func() bool {
+			keepers, servers := h.pids(t)
+			return len(keepers) == 0 || len(servers) == 1 && servers[0] != s
+		})
+		keepers, servers := h.pids(t)
+		if len(keepers) == 0 {
+			break
+		}
+		if keepers[0] != k || len(servers) != 1 {
+			continue
+		}
+		s = servers[0]
+		_ = syscall.Kill(s, syscall.SIGABRT)
+		eventually(t, "the end of a server", func() bool { _, servers := h.pids(t); return !slices.Contains(servers, s) })
+	}
+	if log := p.waitLog("is not started again"); !strings.Contains(log, "reads of its mounts fail from now on") {
+		t.Error(log)
+	}
+	if _, err := os.ReadDir(h.dir); err == nil {
+		t.Error("somebody answers")
+	}
+}
+
+func TestNoKeeper(t *testing.T) {
+	h := newHost(t)
+	h.kept(t, "--keeper", "off")
+	if k, _ := h.pids(t); len(k) != 0 {
+		t.Error(k)
+	}
+	if err := exec.Command(binary, "fuse", "--mountpoint", h.dir, "--"+keeper.Option+"="+keeper.Hold).Run(); exitStatus(err) != 1 {
+		t.Error("a keeper that nobody started:", err)
+	}
+}
+
+// TestKeeperKeepsQuiet: it is asleep, and small.
+func TestKeeperKeepsQuiet(t *testing.T) {
+	h := newHost(t)
+	p := h.kept(t)
+	im := oneFile(t, "text")
+	k, _ := h.one(t)
+	fds := func() int {
+		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", k))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(entries)
+	}
+	before := fds()
+	for range 100 {
+		p.must(204, "POST", "/api/v1/mount?mountpoint=%2F1", im.mountBody(""))
+		p.must(204, "DELETE", "/api/v1/mount?mountpoint=%2F1", "")
+	}
+	eventually(t, "as many descriptors as before", func() bool { return fds() == before })
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", k))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range bytes.Split(status, []byte("\n")) {
+		if bytes.HasPrefix(l, []byte("RssAnon")) || bytes.HasPrefix(l, []byte("VmRSS")) {
+			t.Logf("keeper: %s", l)
+		}
+	}
+}
