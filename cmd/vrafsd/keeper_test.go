@@ -23,9 +23,7 @@ import (
 // kept starts a daemon without supervisor, which has a keeper.
 func (h *host) kept(t *testing.T, more ...string) *process {
 	t.Helper()
-	p := start(t, exec.Command(binary, append([]string{"fuse", "--mountpoint", h.dir, "--apisock", h.api}, more...)...), "", h.api)
-	t.Cleanup(func() { _ = unix.Unmount(h.dir, unix.MNT_DETACH) }) // before the log's end is waited for
-	return p.ready()
+	return start(t, exec.Command(binary, append([]string{"fuse", "--mountpoint", h.dir, "--apisock", h.api}, more...)...), "", h.api).ready()
 }
 
 // pids are the processes with h's mountpoint on their command line: the keepers, and

@@ -7,11 +7,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A process is a running vrafsd. Its log is read line by line.
@@ -71,6 +74,9 @@ func start(t testing.TB, cmd *exec.Cmd, sock, api string) *process {
 	p.http = clientOf(api)
 	t.Cleanup(func() {
 		p.http.CloseIdleConnections()
+		if i := slices.Index(cmd.Args, "--mountpoint"); i >= 0 {
+			_ = unix.Unmount(cmd.Args[i+1], unix.MNT_DETACH) // a keeper would start it again
+		}
 		p.kill()
 		<-p.eof
 		if t.Failed() {
