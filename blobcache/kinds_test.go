@@ -258,3 +258,52 @@ func TestTarfsIsServedIfAllowed(t *testing.T) {
 		})
 	}
 }
+
+// TestExternalBlobsAreServedIfAllowed reads a blob that is somebody else's file: it
+// has neither digests nor blob.meta, only CRCs in the chunk table (section 4.11).
+func TestExternalBlobsAreServedIfAllowed(t *testing.T) {
+	s := makeSample(t, blobSpec{id: "outside", sizes: []uint32{1 << sampleChunkBits, 1 << sampleChunkBits, 777},
+		features: rafs.BlobExternal, naked: true, crc: true})
+	table := le.Uint64(s.boot[rafs.V6ExtOff+rafs.V6ExtBlobTableAt:])
+	entry := s.boot[table:][:rafs.V6BlobSize]
+	clear(entry[rafs.V6BlobCICompressorAt:rafs.V6BlobTOCDigestAt])
+	im, err := rafs.Open(s.boot, rafs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := NewStore(opener.Local(), Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := store.Open(im, s.blobs, ImageOptions{}); !errors.Is(err, ErrUnverified) {
+		t.Fatalf("external blob that nobody allowed: %v", err)
+	}
+	allowed := ImageOptions{AllowUnverified: []string{"outside"}}
+	c, err := store.Open(im, s.blobs, allowed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var r Reader
+	if got, err := readAll(t.Context(), c, &r, s.all()); err != nil || !bytes.Equal(got, s.bytes(s.all())) {
+		t.Errorf("%v, or wrong bytes", err)
+	}
+	s.blobs["outside"][4] ^= 1
+	other, err := NewStore(opener.Local(), Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	changed, err := other.Open(im, s.blobs, allowed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer changed.Close()
+	if _, err := readAll(t.Context(), changed, &r, s.all()[:1]); err == nil {
+		t.Error("bytes with another CRC were served")
+	}
+	if _, err := readAll(t.Context(), changed, &r, s.all()[1:]); err != nil {
+		t.Errorf("a good chunk of the same blob: %v", err)
+	}
+}
