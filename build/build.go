@@ -170,7 +170,7 @@ type Options struct {
 }
 
 // DefaultChunkSize is the chunk size of builds that name none.
-const DefaultChunkSize = 0x100000
+const DefaultChunkSize = rafs.DefaultChunkSize
 
 // An Attribute marks a file whose data lies in an external blob (rafs.md 4.11).
 type Attribute struct {

@@ -1,7 +1,6 @@
 package vhostuser
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -45,21 +44,7 @@ func (c *conn) close() {
 }
 
 // wait blocks until the socket is ready for events or the session is cancelled.
-func (c *conn) wait(events int16) error {
-	for {
-		p := [2]unix.PollFd{{Fd: int32(c.fd), Events: events}, {Fd: int32(c.cancel), Events: unix.POLLIN}}
-		_, err := unix.Ppoll(p[:], nil, nil)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return fmt.Errorf("ppoll: %w", err)
-		case p[1].Revents != 0:
-			return context.Canceled
-		case p[0].Revents != 0:
-			return nil
-		}
-	}
-}
+func (c *conn) wait(events int16) error { return pollOr(c.cancel, c.fd, events) }
 
 // hungUp waits for the front-end to go away, for done (an eventfd) or for
 // cancellation, and reports whether it was done.

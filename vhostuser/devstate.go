@@ -2,7 +2,6 @@ package vhostuser
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 
@@ -136,21 +135,7 @@ func (t *transfer) end() {
 }
 
 // wait blocks until the descriptor is ready or the transfer is cancelled.
-func (t *transfer) wait(events int16) error {
-	for {
-		p := [2]unix.PollFd{{Fd: int32(t.fd), Events: events}, {Fd: int32(t.cancel), Events: unix.POLLIN}}
-		_, err := unix.Ppoll(p[:], nil, nil)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return fmt.Errorf("ppoll: %w", err)
-		case p[1].Revents != 0:
-			return errors.New("cancelled")
-		default:
-			return nil
-		}
-	}
-}
+func (t *transfer) wait(events int16) error { return pollOr(t.cancel, t.fd, events) }
 
 func (t *transfer) write(b []byte) error {
 	for len(b) > 0 {

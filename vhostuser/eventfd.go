@@ -1,6 +1,7 @@
 package vhostuser
 
 import (
+	"context"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -66,4 +67,22 @@ func checkEventFD(fd int) (nonblock bool, err error) {
 		return false, fmt.Errorf("fcntl: %w", err)
 	}
 	return flags&unix.O_NONBLOCK != 0, nil
+}
+
+// pollOr blocks until fd is ready for events, or cancel (an eventfd) readable: then
+// it gives context.Canceled.
+func pollOr(cancel, fd int, events int16) error {
+	for {
+		p := [2]unix.PollFd{{Fd: int32(fd), Events: events}, {Fd: int32(cancel), Events: unix.POLLIN}}
+		_, err := unix.Ppoll(p[:], nil, nil)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return fmt.Errorf("ppoll: %w", err)
+		case p[1].Revents != 0:
+			return context.Canceled
+		case p[0].Revents != 0:
+			return nil
+		}
+	}
 }

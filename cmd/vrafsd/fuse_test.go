@@ -17,9 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vrafs/internal/testenv"
-	"vrafs/internal/testimage"
-	"vrafs/internal/testtree"
-	"vrafs/rafs"
 )
 
 // A host is a directory where daemons mount, and their sockets.
@@ -65,19 +62,6 @@ func (im *imageFixture) withConfig(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	return []string{"--bootstrap", im.Bootstrap, "--config", path}
-}
-
-func (im *imageFixture) compare(t *testing.T, dir string) {
-	t.Helper()
-	want, err := testtree.Scan(im.Tree, testtree.ScanOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := testtree.Scan(dir, testtree.ScanOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	testimage.Compare(t, testimage.Expected(want, rafs.V6), got, testtree.DiffOptions{SkipRoot: true})
 }
 
 // A supervisor keeps state and a descriptor, as nydus-snapshotter does.
@@ -184,7 +168,7 @@ func TestFuseMountsAndUnmounts(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			h := newHost(t)
 			p := start(t, exec.Command(binary, append(tt.args(h), im.withConfig(t)...)...), "", h.api).ready()
-			im.compare(t, h.dir)
+			im.CompareMount(t, h.dir)
 			if got := p.state(); got != "RUNNING" {
 				t.Error(got)
 			}

@@ -144,7 +144,7 @@ func TestKeptImageOfTheCommandLine(t *testing.T) {
 	h.kept(t, im.withConfig(t)...)
 	_, s := h.one(t)
 	kill(t, s, syscall.SIGKILL)
-	im.compare(t, h.dir)
+	im.CompareMount(t, h.dir)
 	h.one(t, s)
 }
 

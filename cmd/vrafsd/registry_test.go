@@ -85,7 +85,7 @@ func TestImagesOfRegistriesAreReadCold(t *testing.T) {
 				t.Setenv(name, value)
 			}
 			p := h.fuse(t, h.api, "--bootstrap", im.Bootstrap, "--config", path).ready()
-			im.compare(t, h.dir)
+			im.CompareMount(t, h.dir)
 			var m struct {
 				Type   string `json:"backend_type"`
 				Reads  uint64 `json:"read_count"`

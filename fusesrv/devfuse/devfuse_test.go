@@ -18,7 +18,6 @@ import (
 	"vrafs/internal/opener"
 	"vrafs/internal/testenv"
 	"vrafs/internal/testimage"
-	"vrafs/internal/testtree"
 	"vrafs/rafs"
 )
 
@@ -93,19 +92,6 @@ func (m *mount) end(t *testing.T) {
 	m.ended = nil
 }
 
-func compare(t *testing.T, im *testimage.Image, dir string, v rafs.Version) {
-	t.Helper()
-	want, err := testtree.Scan(im.Tree, testtree.ScanOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := testtree.Scan(dir, testtree.ScanOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	testimage.Compare(t, testimage.Expected(want, v), got, testtree.DiffOptions{SkipRoot: true})
-}
-
 func dropCaches(t *testing.T) {
 	t.Helper()
 	unix.Sync()
@@ -133,10 +119,10 @@ func TestTreeReadsBackThroughTheKernel(t *testing.T) {
 			}
 			im := testimage.Make(t, tt.o)
 			m := mountImage(t, im, fusesrvtest.StackOptions{})
-			compare(t, im, m.Dir(), tt.o.Version) // nothing cached
-			compare(t, im, m.Dir(), tt.o.Version) // the kernel's caches
+			im.CompareMount(t, m.Dir()) // nothing cached
+			im.CompareMount(t, m.Dir()) // the kernel's caches
 			dropCaches(t)
-			compare(t, im, m.Dir(), tt.o.Version) // our cache
+			im.CompareMount(t, m.Dir()) // our cache
 		})
 	}
 }
@@ -145,7 +131,7 @@ func TestImageServesAsLowerLayer(t *testing.T) {
 	testenv.Need(t, testenv.Root, testenv.FUSE, testenv.Overlay)
 	im := testimage.Make(t, testimage.Options{Version: rafs.V6, Compressor: rafs.CompressorLZ4})
 	m := mountImage(t, im, fusesrvtest.StackOptions{})
-	compare(t, im, mountOverlay(t, m.Dir()), rafs.V6)
+	im.CompareMount(t, mountOverlay(t, m.Dir()))
 }
 
 func TestManyProcessesReadAtOnce(t *testing.T) {
@@ -231,7 +217,7 @@ func TestServeGoesOnAfterAnother(t *testing.T) {
 	if err != nil || len(again) != len(names) {
 		t.Errorf("%d names, were %d: %v", len(again), len(names), err)
 	}
-	compare(t, im, m.Dir(), rafs.V6)
+	im.CompareMount(t, m.Dir())
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)

@@ -15,62 +15,59 @@ func (m placed) covers(r *fusesrv.Request, name []byte) bool {
 	return m.place != nil && r.Node == m.root && m.place.child(name) != nil
 }
 
-// Symlink passes the request on.
-func (f *FS) Symlink(r *fusesrv.Request, name, target []byte, out *fusesrv.EntryOut) syscall.Errno {
+// routeName is route for a change of name, which ends with taken if that is covered.
+func (f *FS) routeName(r *fusesrv.Request, name []byte, taken syscall.Errno) (placed, syscall.Errno) {
 	m, ok := f.route(r)
 	switch {
 	case !ok:
-		return syscall.ESTALE
+		return m, syscall.ESTALE
 	case m.covers(r, name):
-		return syscall.EEXIST
+		return m, taken
+	}
+	return m, 0
+}
+
+// Symlink passes the request on.
+func (f *FS) Symlink(r *fusesrv.Request, name, target []byte, out *fusesrv.EntryOut) syscall.Errno {
+	m, e := f.routeName(r, name, syscall.EEXIST)
+	if e != 0 {
+		return e
 	}
 	return m.done(fusesrv.OpSymlink, m.fs.Symlink(r, name, target, out))
 }
 
 // Mknod passes the request on.
 func (f *FS) Mknod(r *fusesrv.Request, in *fusesrv.MknodIn, name []byte, out *fusesrv.EntryOut) syscall.Errno {
-	m, ok := f.route(r)
-	switch {
-	case !ok:
-		return syscall.ESTALE
-	case m.covers(r, name):
-		return syscall.EEXIST
+	m, e := f.routeName(r, name, syscall.EEXIST)
+	if e != 0 {
+		return e
 	}
 	return m.done(fusesrv.OpMknod, m.fs.Mknod(r, in, name, out))
 }
 
 // Mkdir passes the request on.
 func (f *FS) Mkdir(r *fusesrv.Request, in *fusesrv.MkdirIn, name []byte, out *fusesrv.EntryOut) syscall.Errno {
-	m, ok := f.route(r)
-	switch {
-	case !ok:
-		return syscall.ESTALE
-	case m.covers(r, name):
-		return syscall.EEXIST
+	m, e := f.routeName(r, name, syscall.EEXIST)
+	if e != 0 {
+		return e
 	}
 	return m.done(fusesrv.OpMkdir, m.fs.Mkdir(r, in, name, out))
 }
 
 // Unlink passes the request on.
 func (f *FS) Unlink(r *fusesrv.Request, name []byte) syscall.Errno {
-	m, ok := f.route(r)
-	switch {
-	case !ok:
-		return syscall.ESTALE
-	case m.covers(r, name):
-		return syscall.EBUSY
+	m, e := f.routeName(r, name, syscall.EBUSY)
+	if e != 0 {
+		return e
 	}
 	return m.done(fusesrv.OpUnlink, m.fs.Unlink(r, name))
 }
 
 // Rmdir passes the request on.
 func (f *FS) Rmdir(r *fusesrv.Request, name []byte) syscall.Errno {
-	m, ok := f.route(r)
-	switch {
-	case !ok:
-		return syscall.ESTALE
-	case m.covers(r, name):
-		return syscall.EBUSY
+	m, e := f.routeName(r, name, syscall.EBUSY)
+	if e != 0 {
+		return e
 	}
 	return m.done(fusesrv.OpRmdir, m.fs.Rmdir(r, name))
 }

@@ -137,6 +137,21 @@ func Expected(tree []testtree.Entry, v rafs.Version) []testtree.Entry {
 	return tree
 }
 
+// CompareMount fails the test if what is mounted at dir differs from the tree that
+// the image was made of.
+func (im *Image) CompareMount(t testing.TB, dir string) {
+	t.Helper()
+	want, err := testtree.Scan(im.Tree, testtree.ScanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := testtree.Scan(dir, testtree.ScanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	Compare(t, Expected(want, im.Result.Version), got, testtree.DiffOptions{SkipRoot: true})
+}
+
 // Compare fails the test with the first differences between two scans.
 func Compare(t testing.TB, want, got []testtree.Entry, o testtree.DiffOptions) {
 	t.Helper()
