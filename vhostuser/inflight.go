@@ -11,31 +11,20 @@ import (
 
 // inflightAt decodes {u64 mmap size, u64 mmap offset, u16 queues, u16 queue
 // size}: 20 bytes, or 24 where the front-end sends its padded C structure.
-func inflightAt(p []byte) virtqueue.InflightSpec {
+func (s *session) inflightAt(p []byte) virtqueue.InflightSpec {
 	return virtqueue.InflightSpec{
+		Packed:   s.features&FeatureRingPacked != 0,
 		MmapSize: u64(p, 0), MmapOffset: u64(p, 8),
 		NumQueues: binary.NativeEndian.Uint16(p[16:]), QueueSize: binary.NativeEndian.Uint16(p[18:]),
 	}
 }
 
-// untracked refuses what is not done: packed rings with in-flight tracking. Both
-// are offered, since no front-end was seen that asks for both.
-func (s *session) untracked() error {
-	if s.features&FeatureRingPacked != 0 {
-		return fmt.Errorf("%w: in-flight tracking of packed rings", errRefused)
-	}
-	return nil
-}
-
 // getInflightFD makes the region. It is mapped when SET_INFLIGHT_FD brings it
 // back; a reply without size and descriptor is an error.
 func (s *session) getInflightFD(m *message) error {
-	spec := inflightAt(m.payload)
+	spec := s.inflightAt(m.payload)
 	m.reply = append([]byte{}, m.payload...)
 	clear(m.reply[:16])
-	if err := s.untracked(); err != nil {
-		return err
-	}
 	if spec.NumQueues == 0 || int(spec.NumQueues) > len(s.rings) || spec.QueueSize == 0 || int(spec.QueueSize) > s.o.MaxQueueSize {
 		return fmt.Errorf("%w: in-flight region of %d queues of %d", errRefused, spec.NumQueues, spec.QueueSize)
 	}
@@ -43,7 +32,7 @@ func (s *session) getInflightFD(m *message) error {
 	if err != nil {
 		return fmt.Errorf("memfd: %w", err)
 	}
-	size := uint64(spec.NumQueues) * virtqueue.InflightSize(int(spec.QueueSize))
+	size := uint64(spec.NumQueues) * virtqueue.InflightSize(int(spec.QueueSize), spec.Packed)
 	if err := unix.Ftruncate(fd, int64(size)); err != nil {
 		closeFD(fd)
 		return fmt.Errorf("ftruncate: %w", err)
@@ -60,15 +49,12 @@ func (s *session) getInflightFD(m *message) error {
 
 // setInflightFD maps the region, which may come from a former life of ours.
 func (s *session) setInflightFD(m *message) error {
-	if err := s.untracked(); err != nil {
-		return err
-	}
 	for _, r := range s.rings {
 		if r.run != nil {
 			return fmt.Errorf("%w: in-flight region: %w", errRefused, errNotStopped)
 		}
 	}
-	region, err := virtqueue.MapInflight(m.fds[0], inflightAt(m.payload), s.o.AnyMemory)
+	region, err := virtqueue.MapInflight(m.fds[0], s.inflightAt(m.payload), s.o.AnyMemory)
 	if err != nil {
 		return err
 	}

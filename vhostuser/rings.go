@@ -217,7 +217,7 @@ func (s *session) start(r *ring) error {
 			LogUsed:  r.logUsed, UsedGPA: r.usedGPA,
 		}
 		if s.inflight != nil {
-			cfg.Inflight = s.inflight.Queue(r.index, r.num)
+			cfg.Inflight = s.inflight.Queue(r.index, r.num, cfg.Packed)
 			switch {
 			case cfg.Inflight == nil:
 				return fmt.Errorf("%w: ring %d of %d entries is not in the in-flight region", errRefused, r.index, r.num)

@@ -339,7 +339,7 @@ func TestBadConfigsAreRefused(t *testing.T) {
 		{"same_place", func(c *virtqueue.Config) { c.Avail = c.Desc }},
 		{"outside_memory", func(c *virtqueue.Config) { c.Used = 0x1000 }},
 		{"across_the_end_of_memory", func(c *virtqueue.Config) { c.Used = 0x7f00_0000_0000 + 16<<20 - 16 }},
-		{"packed_and_tracked", func(c *virtqueue.Config) { c.Packed, c.Inflight = true, virtqueue.HeapInflight(8) }},
+		{"packed_with_the_region_of_a_split_ring", func(c *virtqueue.Config) { c.Packed, c.Inflight = true, virtqueue.HeapInflight(8, false) }},
 	} {
 		cfg := good
 		tt.change(&cfg)

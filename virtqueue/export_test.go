@@ -6,9 +6,12 @@ type CrashPoint int
 // The steps of a Flush with an in-flight region.
 const (
 	CrashLinked    CrashPoint = iota // n of the batch linked
-	CrashPublished                   // and used.idx published
+	CrashIndexed                     // packed: and the new indices stored
+	CrashWritten                     // packed: and all of the batch but the first published
+	CrashPublished                   // and the batch published
 	CrashCleared                     // and n entries cleared
-	CrashDone                        // and used_idx stored
+	CrashHalfDone                    // packed: and old_free_head stored
+	CrashDone                        // and the old indices stored
 )
 
 // FlushUntil does what Flush does to memory up to a crash, and abandons q.
@@ -17,14 +20,23 @@ func (q *Queue) FlushUntil(at CrashPoint, n int) error {
 	if err != nil {
 		return err
 	}
-	f := q.cfg.Inflight
 	n = min(n, len(q.batch))
-	if at == CrashLinked {
+	if q.cfg.Packed {
+		q.flushPackedUntil(&v, at, n)
+	} else {
+		q.flushSplitUntil(&v, at, n)
+	}
+	return nil
+}
+
+func (q *Queue) flushSplitUntil(v *view, at CrashPoint, n int) {
+	f := q.cfg.Inflight
+	if at < CrashPublished {
 		f.beforePublish(q.batch[:n])
-		return nil
+		return
 	}
 	f.beforePublish(q.batch)
-	q.publishSplit(&v)
+	q.publishSplit(v)
 	switch at {
 	case CrashCleared:
 		for _, b := range q.batch[:n] {
@@ -33,12 +45,49 @@ func (q *Queue) FlushUntil(at CrashPoint, n int) error {
 	case CrashDone:
 		f.afterPublish(q.batch, q.used)
 	}
-	return nil
+}
+
+func (q *Queue) flushPackedUntil(v *view, at CrashPoint, n int) {
+	f, slots, used := q.cfg.Inflight, q.batchSlots(), q.usedPos()
+	if at == CrashLinked {
+		f.beforePublishPacked(q.batch[:n], used, used.add(slots, q.size))
+		f.setUsed(used, used)
+		return
+	}
+	f.beforePublishPacked(q.batch, used, used.add(slots, q.size))
+	if at == CrashIndexed {
+		return
+	}
+	word := uint32(used.slot)*16 + 12
+	before := load32(v.desc, word)
+	q.publishPacked(v)
+	switch at {
+	case CrashWritten:
+		storeRel(v.desc, word, before)
+	case CrashCleared:
+		for _, b := range q.batch[:n] {
+			f.setState(f.runs[b.head].first, 0)
+		}
+	case CrashHalfDone, CrashDone:
+		f.afterPublishPacked(q.batch, slots, q.usedPos())
+		if at == CrashHalfDone {
+			f.setUsed(q.usedPos(), used)
+		}
+	}
+}
+
+// TakeUntil takes the next chain up to the store that books it, and abandons q.
+func (q *Queue) TakeUntil(c *Chain) (bool, error) {
+	f := q.cfg.Inflight
+	free := f.free
+	ok, err := q.Pop(c)
+	f.setFree(free, free)
+	return ok, err
 }
 
 // HeapInflight returns an in-flight part of Go memory for a queue of size.
-func HeapInflight(size int) *Inflight {
-	return &Inflight{mem: alignedBytes(int(InflightSize(size)))}
+func HeapInflight(size int, packed bool) *Inflight {
+	return &Inflight{mem: alignedBytes(int(InflightSize(size, packed)))}
 }
 
 // Again returns the part as a new process finds it.

@@ -23,6 +23,8 @@ type machine struct {
 	whole *virtqueue.Memory
 	buf   virtqueue.GPA
 
+	inflight *virtqueue.Inflight // nil: not tracked
+
 	chain   virtqueue.Chain
 	want    map[uint16]request // published or about to be, by id
 	taken   []uint16           // popped and not pushed
@@ -48,8 +50,9 @@ func newMachine(t *testing.T, packed bool, flags byte) *machine {
 	m := &machine{t: t, want: map[uint16]request{}, written: map[uint16]uint32{}, mapped: true}
 	m.d, m.q, m.a, m.space = newPairIn(t, 128<<10, cfg, func(c *virtqueue.Config) {
 		c.MaxBytes = 1 << 20
-		if flags&8 != 0 && !packed {
-			c.Inflight = virtqueue.HeapInflight(fuzzRing)
+		if flags&8 != 0 {
+			m.inflight = virtqueue.HeapInflight(cfg.Size, packed)
+			c.Inflight = m.inflight
 		}
 		c.LogUsed = flags&8 != 0
 	})
@@ -191,6 +194,16 @@ func (m *machine) remap() {
 	m.space.Replace(empty)
 }
 
+// restart is a crash of the device: it finds what was in flight in the region.
+func (m *machine) restart() {
+	if m.inflight == nil || m.hostile || !m.mapped {
+		return
+	}
+	m.q.Close()
+	m.taken = m.taken[:0]
+	m.q = again(m.t, m.d, m.space, m.inflight)
+}
+
 // run does what the input says, two or three bytes a step.
 func (m *machine) run(in []byte) {
 	for len(in) >= 3 {
@@ -212,7 +225,9 @@ func (m *machine) run(in []byte) {
 		case 9:
 			m.remap()
 		case 10:
-			if x&1 != 0 {
+			if x&2 != 0 {
+				m.restart()
+			} else if x&1 != 0 {
 				m.space.SetLog(virtqueue.NewDirtyLog(int(y) * 1024))
 			} else {
 				m.space.SetLog(nil)
@@ -250,6 +265,7 @@ func fuzzQueue(f *testing.F, packed bool) {
 	walk := []byte{0, 0x12, 9, 3, 0, 0, 4, 7, 0, 5, 3, 0, 7, 0, 0, 8, 0, 0}
 	f.Add(byte(0), walk)
 	f.Add(byte(3), bytes.Repeat(walk, 40))
+	f.Add(byte(0xfb), bytes.Repeat(append([]byte{0, 0x31, 9, 0, 0x11, 7, 3, 0, 0, 4, 9, 0, 5, 7, 0, 7, 0, 0, 5, 3, 0, 10, 2, 0, 8, 0, 0}, walk...), 20))
 	f.Add(byte(0xf7), bytes.Repeat([]byte{0, 0x21, 50, 1, 0x33, 3, 3, 0, 0, 4, 2, 0, 6, 1, 0, 7, 0, 0, 8, 0, 0}, 20))
 	f.Add(byte(0xff), bytes.Repeat([]byte{0, 0x70, 255, 3, 0, 0, 9, 0, 0, 4, 7, 0, 9, 0, 0, 4, 7, 0, 10, 1, 9, 5, 0, 0, 7, 0, 0, 8, 0, 0}, 9))
 	for i := range byte(12) {

@@ -61,24 +61,51 @@ func (q *Queue) Flush() (call bool) {
 		}
 		*v = nv
 	}
-	f := q.cfg.Inflight
-	if f != nil {
-		f.beforePublish(q.batch)
-	}
 	if q.cfg.Packed {
-		q.publishPacked(v)
+		q.flushPacked(v)
 		call = q.wantsCallPacked(v)
 	} else {
-		q.publishSplit(v)
+		q.flushSplit(v)
 		call = q.wantsCallSplit(v)
-	}
-	if f != nil {
-		f.afterPublish(q.batch, q.used)
 	}
 	q.uncalled = !call
 	q.retire(len(q.batch))
 	q.batch = q.batch[:0]
 	return call
+}
+
+// flushSplit publishes the batch, and records it.
+func (q *Queue) flushSplit(v *view) {
+	f := q.cfg.Inflight
+	if f == nil {
+		q.publishSplit(v)
+		return
+	}
+	f.beforePublish(q.batch)
+	q.publishSplit(v)
+	f.afterPublish(q.batch, q.used)
+}
+
+// flushPacked is flushSplit for packed rings.
+func (q *Queue) flushPacked(v *view) {
+	f := q.cfg.Inflight
+	if f == nil {
+		q.publishPacked(v)
+		return
+	}
+	slots := q.batchSlots()
+	f.beforePublishPacked(q.batch, q.usedPos(), q.usedPos().add(slots, q.size))
+	q.publishPacked(v)
+	f.afterPublishPacked(q.batch, slots, q.usedPos())
+}
+
+// batchSlots returns how many ring entries the batch's chains take: with tracking
+// at most all of them.
+func (q *Queue) batchSlots() (n uint32) {
+	for _, b := range q.batch {
+		n += uint32(q.chainLen[b.head])
+	}
+	return n
 }
 
 // Idle is called in the epoch when Pop found nothing, before waiting for a kick:

@@ -20,7 +20,8 @@ type Queue struct {
 	seen     uint16 // split: last avail.idx loaded
 	table    []byte // scratch for indirect tables that cannot be read in place
 	tview    [][]byte
-	resubmit []uint16 // heads found in flight after a reconnect, oldest first
+	resubmit []uint16 // chains found in flight after a reconnect, oldest first; packed: entries
+	chain    []desc   // packed, tracked: scratch for the chain being taken
 
 	busy        []atomic.Uint32     // by head: free, taken or pushed
 	outstanding atomic.Int64        // popped and not yet published
@@ -145,6 +146,14 @@ func (q *Queue) Pop(c *Chain) (bool, error) {
 		return q.popPacked(c)
 	}
 	return q.popSplit(c)
+}
+
+// popAgain is Pop for requests found in flight.
+func (q *Queue) popAgain(c *Chain) (bool, error) {
+	if q.cfg.Packed {
+		return q.popAgainPacked(c)
+	}
+	return q.popAgainSplit(c)
 }
 
 // finish translates the walked chain and books it as taken.

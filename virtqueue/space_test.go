@@ -246,11 +246,8 @@ func TestMappedRegionsStartAnywhere(t *testing.T) {
 func TestPopAndPushDoNotAllocate(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
-			inflight := virtqueue.HeapInflight(128)
 			d, q, a, space := newPair(t, k.cfg, func(c *virtqueue.Config) {
-				if !c.Packed {
-					c.Inflight = inflight
-				}
+				c.Inflight = virtqueue.HeapInflight(c.Size, c.Packed)
 				c.LogUsed = true
 			})
 			space.SetLog(virtqueue.NewDirtyLog(1 << 20))

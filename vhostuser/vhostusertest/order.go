@@ -169,11 +169,14 @@ func (g *Guest) sendInflight(c *Conn) (err error) {
 
 // Reconnect introduces the guest, whose rings were running, to a back-end that
 // came back, as Cloud Hypervisor does: the old protocol features, the old region
-// for in-flight requests, and the available index as base.
+// for in-flight requests, and as base the available index, or of a packed ring
+// what the driver knows.
 func (g *Guest) Reconnect(c *Conn) error {
 	c.Ack = true
 	for _, r := range g.rings {
-		g.base[r.index] = uint32(r.Driver.AvailIndex())
+		if g.base[r.index] = r.Driver.Base(); !g.cfg.Packed {
+			g.base[r.index] = uint32(r.Driver.AvailIndex())
+		}
 	}
 	err := steps(
 		func() error { return c.Call(vhostuser.SetOwner, nil) },

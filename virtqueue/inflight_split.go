@@ -1,10 +1,5 @@
 package virtqueue
 
-import (
-	"cmp"
-	"slices"
-)
-
 // A split queue's part of the in-flight region (vhost-user, "Inflight I/O
 // tracking"). Every field is an aligned word or half of one that only we write.
 //
@@ -31,10 +26,6 @@ const (
 
 // entry returns the offset of head's entry.
 func (f *Inflight) entry(head uint16) uint32 { return infEntries + infEntrySize*uint32(head) }
-
-// Reset makes the next start of the queue begin anew, for a ring that was
-// stopped in order: the driver may reset it meanwhile.
-func (f *Inflight) Reset() { storeRel(f.mem, infVersionNum, 0) }
 
 // take records that head was taken.
 func (f *Inflight) take(head uint16) {
@@ -64,16 +55,9 @@ func (f *Inflight) afterPublish(batch []usedElem, used uint16) {
 	storeRel(f.mem, infLastUsed, load32(f.mem, infLastUsed)&0xffff|uint32(used)<<16)
 }
 
-// recover finds what a former life of this process left in flight and prepares
-// to take it again, in its order, before anything new.
-func (q *Queue) recover() error {
+// recoverSplit is recover for split rings.
+func (q *Queue) recoverSplit() error {
 	f := q.cfg.Inflight
-	switch {
-	case f == nil:
-		return nil
-	case q.cfg.Packed:
-		return &RingError{"inflight region", 0, 0, "for split rings only"}
-	}
 	w := load32(f.mem, infVersionNum)
 	if version := uint16(w); version == 0 {
 		f.begin(q.size, q.used)
@@ -124,28 +108,18 @@ func (f *Inflight) clearPublished(size uint32, used uint16) error {
 
 // inOrder returns the heads in flight, oldest first.
 func (f *Inflight) inOrder(size uint32) []uint16 {
-	type entry struct {
-		head    uint16
-		counter uint64
-	}
-	var found []entry
+	var found []aged
 	for h := range size {
 		e := f.entry(uint16(h))
 		if load32(f.mem, e+infState)&0xff != 0 {
-			found = append(found, entry{uint16(h), load64(f.mem, e+infCounter)})
+			found = append(found, aged{uint16(h), load64(f.mem, e+infCounter)})
 		}
 	}
-	slices.SortFunc(found, func(a, b entry) int { return cmp.Compare(a.counter, b.counter) })
-	var heads []uint16
-	for _, e := range found {
-		heads = append(heads, e.head)
-		f.counter = max(f.counter, e.counter)
-	}
-	return heads
+	return f.sorted(found)
 }
 
-// popAgain is Pop for requests found in flight.
-func (q *Queue) popAgain(c *Chain) (bool, error) {
+// popAgainSplit is popAgain for split rings.
+func (q *Queue) popAgainSplit(c *Chain) (bool, error) {
 	if err := q.walkSplit(c, q.resubmit[0]); err != nil {
 		return false, err
 	}
