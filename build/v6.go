@@ -1,11 +1,11 @@
 package build
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"vrafs/rafs"
 )
@@ -120,7 +120,7 @@ func (l *v6Layout) sortChunks() {
 	})
 	slices.SortFunc(l.table, func(x, y uint32) int {
 		a, b := &l.m.chunks[x], &l.m.chunks[y]
-		if c := strings.Compare(string(a.Digest[:]), string(b.Digest[:])); c != 0 {
+		if c := bytes.Compare(a.Digest[:], b.Digest[:]); c != 0 {
 			return c
 		}
 		if a.Blob != b.Blob {
