@@ -18,7 +18,8 @@ var ErrNotRegular = errors.New("not a regular file")
 // An Opener opens files by path. Errors are those of package os.
 type Opener interface {
 	// Open opens path with the given O_ flags; O_CLOEXEC and O_NOCTTY are always
-	// added. perm counts if the call creates the file.
+	// added. perm counts if the call creates the file. Regular files and directories
+	// are never handed to the runtime's poller.
 	Open(path string, flags int, perm uint32) (*os.File, error)
 	// MkdirAll makes the directory path and its parents if missing.
 	MkdirAll(path string, perm uint32) error
@@ -32,10 +33,6 @@ type Opener interface {
 func Local() Opener { return local{} }
 
 type local struct{}
-
-func (local) Open(path string, flags int, perm uint32) (*os.File, error) {
-	return os.OpenFile(path, flags|syscall.O_CLOEXEC|syscall.O_NOCTTY, os.FileMode(perm))
-}
 
 func (local) MkdirAll(path string, perm uint32) error { return os.MkdirAll(path, os.FileMode(perm)) }
 
