@@ -164,6 +164,22 @@ func Evict(o opener.Opener, dir, id string) (freed uint64, err error) {
 	return freed, removeAll(o, dir, id, dataSuffix, mapSuffix, metaSuffix, digestSuffix)
 }
 
+// Idle is nil if no process has the blob named id open, else an error of class
+// ErrInUse.
+func Idle(o opener.Opener, dir, id string) error {
+	if err := opener.Name(id + mapSuffix); err != nil {
+		return err
+	}
+	for _, suffix := range []string{mapSuffix, dataSuffix} {
+		f, err := leaseFile(o, filepath.Join(dir, id+suffix))
+		if err != nil {
+			return err
+		}
+		f.close()
+	}
+	return nil
+}
+
 // A leasedFile is a file with its lease; f is nil if there is none.
 type leasedFile struct{ f *os.File }
 

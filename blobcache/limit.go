@@ -19,9 +19,11 @@ import (
 type limiter struct {
 	s         *Store
 	high, low uint64
-	hard      uint64        // what is stored ends here: a measurement can miss what is being written
+	hard      uint64        // what is stored ends here: maps and proofs grow beside data
 	used      atomic.Uint64 // bytes in the directory as last measured, and what we stored since
 	booked    atomic.Uint64 // all that was ever added to used
+	settled   atomic.Uint64 // of that, what a measurement that starts now sees
+	refused   atomic.Bool   // since the last pass: a chunk can be larger than the rest below hard
 	evicted   atomic.Uint64
 	start     sync.Once
 	wake      chan struct{}
@@ -32,8 +34,7 @@ const (
 	// passPause is how long a pass is from the next: what was fetched in between stays
 	// long enough to be read.
 	passPause = 200 * time.Millisecond
-	// maxSlack is enough for the chunks that all workers are writing.
-	maxSlack = 64 << 20
+	maxSlack  = 64 << 20
 	// measurePause is how often the directory is looked at without a reason of ours.
 	measurePause = time.Minute
 )
@@ -43,6 +44,7 @@ func newLimiter(s *Store, limit uint64) *limiter {
 }
 
 // room books n bytes that are to be stored; false if they would go past the limit.
+// Else settle follows when they were stored, or not.
 func (l *limiter) room(n uint64) bool {
 	if l == nil {
 		return true
@@ -51,21 +53,35 @@ func (l *limiter) room(n uint64) bool {
 		l.measure()
 		go l.run()
 	})
-	n = (n + pageSize - 1) &^ (pageSize - 1)
+	n = wholePages(n)
 	l.booked.Add(n)
 	used := l.used.Add(n)
+	full := used > l.hard
+	if full {
+		l.refused.Store(true)
+	}
 	if used > l.high {
 		select {
 		case l.wake <- struct{}{}:
 		default:
 		}
 	}
-	if used > l.hard {
+	if full {
 		l.used.Add(-n)
+		l.settled.Add(n)
 		return false
 	}
 	return true
 }
+
+func (l *limiter) settle(n uint64) {
+	if l != nil {
+		l.settled.Add(wholePages(n))
+	}
+}
+
+// wholePages is what n bytes take on a disk.
+func wholePages(n uint64) uint64 { return (n + pageSize - 1) &^ (pageSize - 1) }
 
 // close waits for the goroutine, which ends with the store's context.
 func (l *limiter) close() {
@@ -99,9 +115,10 @@ func (l *limiter) run() {
 	}
 }
 
-// measure looks at the directory.
+// measure looks at the directory. What is being written at that time counts twice
+// rather than not at all.
 func (l *limiter) measure() []BlobUse {
-	before := l.booked.Load()
+	before := l.settled.Load()
 	list, err := Survey(l.s.o, l.s.opt.Dir)
 	if err != nil {
 		l.s.warn("", "the size of the cache can't be measured", err)
@@ -116,10 +133,10 @@ func (l *limiter) measure() []BlobUse {
 }
 
 // pass evicts until the directory is below the low mark, if it is above the high
-// one.
+// one or something found no room.
 func (l *limiter) pass() {
 	list := l.measure()
-	if l.used.Load() <= l.high {
+	if !l.refused.Swap(false) && l.used.Load() <= l.high {
 		return
 	}
 	ours := l.s.borrow()

@@ -154,9 +154,11 @@ func (w *worker) find(f *flight, p []byte) bool {
 // keep puts a verified chunk into the data file if the limit allows, and reports
 // whether it can be read from there.
 func (w *worker) keep(f *flight, p []byte) bool {
-	if !f.view.cache.store.limit.room(uint64(len(p))) {
+	limit := f.view.cache.store.limit
+	if !limit.room(uint64(len(p))) {
 		return false
 	}
+	defer limit.settle(uint64(len(p)))
 	file := f.key.file
 	file.mu.RLock()
 	defer file.mu.RUnlock()

@@ -176,6 +176,8 @@ type FileCache struct {
 	EnableEncryption           bool   `json:"enable_encryption"`
 	EnableConvergentEncryption bool   `json:"enable_convergent_encryption"`
 	EncryptionKey              Secret `json:"encryption_key"` // hexadecimal
+	// SizeLimit bounds what the directory takes on the disk, in bytes; 0: no bound. Ours.
+	SizeLimit uint64 `json:"size_limit,omitempty"`
 }
 
 // FSCache is a cache in the kernel's cachefiles.

@@ -71,6 +71,7 @@ func readFileCache(t table) *FileCache {
 	t.bool("enable_encryption", &f.EnableEncryption)
 	t.bool("enable_convergent_encryption", &f.EnableConvergentEncryption)
 	t.secret("encryption_key", &f.EncryptionKey)
+	t.uint("size_limit", &f.SizeLimit, math.MaxInt64)
 	return f
 }
 

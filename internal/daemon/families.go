@@ -47,6 +47,7 @@ func (d *Daemon) Families() []api.Family {
 	s.gauge("vrafs_info", "The program and its state.", 1, "version", d.cfg.Build.PackageVersion(), "commit", d.cfg.Build.GitCommit, "state", d.machine.now().name())
 	s.counter("vrafs_events_total", "Errors worth an operator's look, as listed by /api/v1/daemon/events.", d.events.total())
 	d.tree.families(s)
+	d.stores.families(s)
 	for _, m := range d.mounts.list() {
 		s.gauge("vrafs_mounted_seconds", "Time since the mount was made.", time.Since(m.since).Seconds(), "mountpoint", m.place)
 		t := m.stats.Load().Totals()

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -15,6 +16,7 @@ type storeKey struct {
 	dir          string
 	amplify      uint64
 	prefetchRate uint64
+	limit        uint64
 }
 
 // stores are the cache directories in use, each with the number of its users.
@@ -39,14 +41,15 @@ func (s *stores) lease(c *config.Config) (*blobcache.Store, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	key := storeKey{dir: dir, amplify: c.Rafs.BatchSize, prefetchRate: prefetchRate(c)}
+	key := storeKey{dir: dir, amplify: c.Rafs.BatchSize, prefetchRate: prefetchRate(c),
+		limit: cmp.Or(c.Cache.FileCache.SizeLimit, s.limits.CacheBytes)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.m[key]
 	if st == nil {
 		bs, err := blobcache.NewStore(s.o, blobcache.Options{
 			Dir: dir, Workers: int(s.limits.Decompressors), MaxFetchBytes: s.limits.FetchBytes,
-			Amplify: key.amplify, PrefetchRate: key.prefetchRate, Log: s.log,
+			Amplify: key.amplify, PrefetchRate: key.prefetchRate, MaxBytes: key.limit, Log: s.log,
 		})
 		if err != nil {
 			return nil, nil, err
@@ -73,6 +76,22 @@ func (s *stores) release(key storeKey, st *leasedStore) {
 	s.mu.Unlock()
 	if last {
 		_ = st.Close()
+	}
+}
+
+// families are the counters of the directories that have a limit.
+func (s *stores) families(f *familySet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, st := range s.m {
+		if key.limit == 0 {
+			continue
+		}
+		u := st.Usage()
+		label := []string{"dir", key.dir}
+		f.gauge("vrafs_cache_limit_bytes", "What a cache directory may take on the disk.", float64(u.Limit), label...)
+		f.gauge("vrafs_cache_used_bytes", "What a cache directory takes on the disk, as last measured.", float64(u.Bytes), label...)
+		f.counter("vrafs_cache_evicted_bytes_total", "What was freed in a cache directory to keep its limit.", u.Evicted, label...)
 	}
 }
 

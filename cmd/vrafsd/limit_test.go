@@ -1,0 +1,65 @@
+package main
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"vrafs/blobcache"
+	"vrafs/internal/opener"
+	"vrafs/vhostuser/vhostusertest"
+)
+
+// TestCacheLimitHoldsUnderAGuest reads an image of three times the size that its
+// cache may have, twice, so that what was evicted is fetched again.
+func TestCacheLimitHoldsUnderAGuest(t *testing.T) {
+	const limit, files = 8 << 20, 24
+	source := t.TempDir()
+	for i := range files {
+		data := make([]byte, 1<<20)
+		_, _ = rand.Read(data)
+		if err := os.WriteFile(filepath.Join(source, fmt.Sprint("f", i)), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	im := imageOf(t, source)
+	sock, api := sockets(t)
+	p := virtiofs(t, sock, api, "--cache-limit", strconv.Itoa(limit>>20)).ready()
+	p.must(204, "POST", "/api/v1/mount?mountpoint=/", im.mountBody(""))
+	g := boot(t, sock, vhostusertest.GuestConfig{})
+	for range 2 {
+		for _, f := range g.tree(t, "/", source) {
+			if err := readAll(g.clients[0], f); err != nil {
+				t.Fatal(err)
+			}
+			if n := diskUse(t, im.cache); n > limit {
+				t.Fatalf("the cache has %d bytes, its limit is %d", n, limit)
+			}
+		}
+	}
+	answer := p.must(200, "GET", "/metrics", "")
+	m := regexp.MustCompile(`vrafs_cache_evicted_bytes_total\{dir="[^"]*"\} (\S+)`).FindStringSubmatch(answer)
+	if m == nil {
+		t.Fatalf("no count of evicted bytes in %s", answer)
+	}
+	if n, err := strconv.ParseFloat(m[1], 64); err != nil || n < 1<<20 {
+		t.Errorf("%v bytes evicted, %v: the test shows nothing", n, err)
+	}
+}
+
+// diskUse gives the bytes that the blobs of a cache directory take.
+func diskUse(t *testing.T, dir string) (n uint64) {
+	t.Helper()
+	list, err := blobcache.Survey(opener.Local(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range list {
+		n += list[i].Bytes
+	}
+	return n
+}
