@@ -1,6 +1,9 @@
 package api
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // A Daemon is what the API controls. All methods may be called concurrently. An
 // error that is an *Error chooses status and rendering, any other is a 500. No
@@ -77,6 +80,21 @@ type Stats interface {
 	Metrics(q MetricsQuery) (any, error)
 	// Families returns the same and more for Prometheus.
 	Families() []Family
+	// Abort ends the waits of requests, which are then answered with an error. That
+	// there is none with the number is an *Error of kind NoCounter.
+	Abort(q AbortQuery) (Aborted, error)
+}
+
+// An AbortQuery says which of the requests that wait for data shall end.
+type AbortQuery struct {
+	Unique uint64        // one, by its number in Inflight, or
+	All    bool          // all that
+	Age    time.Duration // have waited that long
+}
+
+// Aborted is the answer to an AbortQuery.
+type Aborted struct {
+	Requests int `json:"aborted"`
 }
 
 // Overrides is configuration that may change while an image is mounted.

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -103,6 +104,10 @@ func (f *fake) Families() []Family {
 			{Labels: []string{"mountpoint", "/a\"\\\n"}, Value: 3}, {Value: 0.5}}},
 		{Name: "empty", Type: "gauge"},
 	}
+}
+
+func (f *fake) Abort(q AbortQuery) (Aborted, error) {
+	return Aborted{2}, f.note(fmt.Sprint("abort ", q))
 }
 
 func (f *fake) Override(id string) map[string]string { return f.overrides[id] }

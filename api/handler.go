@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // A route is one method of one path. serve returns the value to encode (nil: no
@@ -46,7 +47,10 @@ var routes = map[string]map[string]route{
 	"/api/v1/metrics/pattern":   {"GET": {"Pattern", metricsDaemon, metrics(PatternMetrics)}},
 	"/api/v1/metrics/backend":   {"GET": {"BackendMetrics", metricsDaemon, metrics(BackendMetrics)}},
 	"/api/v1/metrics/blobcache": {"GET": {"BlobcacheMetrics", metricsDaemon, metrics(BlobcacheMetrics)}},
-	"/api/v1/metrics/inflight":  {"GET": {"InflightMetrics", metricsDaemon, metrics(InflightMetrics)}},
+	"/api/v1/metrics/inflight": {
+		"GET":    {"InflightMetrics", metricsDaemon, metrics(InflightMetrics)},
+		"DELETE": {"InflightMetrics", metricsDaemon, bare(abort)}, // not nydusd's
+	},
 	"/api/v1/config": {
 		"GET": {"Configure", daemonAbnormal, bare(getOverride)},
 		"PUT": {"Configure", daemonAbnormal, setOverride},
@@ -201,6 +205,31 @@ func metrics(kind MetricsKind) func(Daemon, *http.Request) (any, error) {
 		}
 		return d.Metrics(q)
 	})
+}
+
+// abort ends the waits of requests: the one with a unique number, or all that have
+// waited for a number of seconds.
+func abort(d Daemon, r *http.Request) (any, error) {
+	unique, one, err := query(r.URL.RawQuery, "unique")
+	if err != nil {
+		return nil, err
+	}
+	if one {
+		n, err := strconv.ParseUint(unique, 10, 64)
+		if err != nil {
+			return nil, errBadRequest
+		}
+		return d.Abort(AbortQuery{Unique: n})
+	}
+	text, err := requiredQuery(r.URL.RawQuery, "older_than")
+	if err != nil {
+		return nil, err
+	}
+	secs, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return nil, errBadRequest
+	}
+	return d.Abort(AbortQuery{All: true, Age: time.Duration(secs) * time.Second})
 }
 
 func getOverride(d Daemon, r *http.Request) (any, error) {

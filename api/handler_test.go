@@ -100,6 +100,13 @@ func TestRequests(t *testing.T) {
 		{"metrics ambiguous", "GET", "/api/v1/metrics", "", Errorf(NoCounter, ""), 404, errBody("GlobalMetrics(Metrics(Stats(NoCounter)))")},
 		{"inflight idle", "GET", "/api/v1/metrics/inflight", "", nil, 204, "metrics"},
 		{"inflight under virtiofs", "GET", "/api/v1/metrics/inflight", "", Errorf(Unsupported, ""), 501, errBody("InflightMetrics(Metrics(Daemon(Unsupported)))")},
+		{"abort one", "DELETE", "/api/v1/metrics/inflight?unique=7", "", nil, 200, `{"aborted":2}`},
+		{"abort old ones", "DELETE", "/api/v1/metrics/inflight?older_than=10", "", nil, 200, `{"aborted":2}`},
+		{"abort of an unknown one", "DELETE", "/api/v1/metrics/inflight?unique=7", "", Errorf(NoCounter, ""), 404, errBody("InflightMetrics(Metrics(Stats(NoCounter)))")},
+		{"abort of no number", "DELETE", "/api/v1/metrics/inflight?unique=x", "", nil, 400, errBody("BadRequest")},
+		{"abort of a negative age", "DELETE", "/api/v1/metrics/inflight?older_than=-1", "", nil, 400, errBody("BadRequest")},
+		{"abort of what", "DELETE", "/api/v1/metrics/inflight", "", nil, 400,
+			errBody(`QueryString("'older_than' should be specified in query string")`)},
 		{"files with odd latest", "GET", "/api/v1/metrics/files?latest=maybe", "", nil, 400, errBody("BadRequest")},
 
 		{"config empty", "GET", "/api/v1/config?id=/a", "", nil, 200, `{}`},
@@ -331,7 +338,7 @@ func FuzzBody(f *testing.F) {
 	}
 	targets := []struct{ method, path string }{
 		{"POST", "/api/v1/mount"}, {"PUT", "/api/v1/mount"}, {"PUT", "/api/v1/daemon"}, {"PUT", "/api/v1/config"},
-		{"PUT", "/api/v2/blobs"}, {"DELETE", "/api/v2/blobs"}, {"GET", "/api/v1/metrics/files"},
+		{"PUT", "/api/v2/blobs"}, {"DELETE", "/api/v2/blobs"}, {"GET", "/api/v1/metrics/files"}, {"DELETE", "/api/v1/metrics/inflight"},
 	}
 	h := Handler(newFake())
 	f.Fuzz(func(t *testing.T, n uint8, body []byte, raw string) {

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -136,5 +139,88 @@ func (p *process) eventually(text, target string) {
 		case <-limit:
 			p.t.Fatalf("%s never says %q: %s", target, text, body)
 		}
+	}
+}
+
+// hungRead reads a file whose blob can't be had, in the background. The mount has
+// been made.
+func (h *host) hungRead(t *testing.T, p *process) (ended chan error) {
+	t.Helper()
+	im := oneFile(t, "text")
+	im.BlobDir = hungDir(t)
+	p.must(204, "POST", "/api/v1/mount?mountpoint=/hung", im.mountBody(""))
+	ended = make(chan error, 1)
+	go func() {
+		_, err := os.ReadFile(filepath.Join(h.dir, "hung", "f"))
+		ended <- err
+	}()
+	return ended
+}
+
+// hangs waits until a read is listed, and gives its number.
+func (p *process) hangs() (unique uint64) {
+	p.t.Helper()
+	p.eventually(`"opcode":15`, "/api/v1/metrics/inflight")
+	var list []struct {
+		Opcode int
+		Unique uint64
+	}
+	if err := json.Unmarshal([]byte(p.must(200, "GET", "/api/v1/metrics/inflight", "")), &list); err != nil {
+		p.t.Fatal(err)
+	}
+	i := slices.IndexFunc(list, func(r struct {
+		Opcode int
+		Unique uint64
+	}) bool {
+		return r.Opcode == 15
+	})
+	return list[i].Unique
+}
+
+func TestHungReadIsListedAndAborted(t *testing.T) {
+	h := newHost(t)
+	p := h.fuse(t, h.api).ready()
+	for _, by := range []string{"unique", "age"} {
+		ended := h.hungRead(t, p)
+		unique := p.hangs()
+		p.must(404, "DELETE", fmt.Sprint("/api/v1/metrics/inflight?unique=", unique+2), "")
+		if got := p.must(200, "DELETE", "/api/v1/metrics/inflight?older_than=3600", ""); got != `{"aborted":0}` {
+			t.Error("none is that old:", got)
+		}
+		query := fmt.Sprint("unique=", unique)
+		if by == "age" {
+			query = "older_than=0"
+		}
+		if got := p.must(200, "DELETE", "/api/v1/metrics/inflight?"+query, ""); got != `{"aborted":1}` {
+			t.Error(by, got)
+		}
+		// What its read-ahead could not bring the kernel asks for once more.
+		if again := p.hangs(); again == unique {
+			t.Error("the request is listed on")
+		}
+		p.must(200, "DELETE", "/api/v1/metrics/inflight?older_than=0", "")
+		select {
+		case err := <-ended:
+			if !errors.Is(err, syscall.EIO) {
+				t.Errorf("by %s: %v, want EIO", by, err)
+			}
+		case <-time.After(patience):
+			t.Fatal("the read hangs on")
+		}
+		p.must(204, "DELETE", "/api/v1/mount?mountpoint=/hung", "")
+	}
+	p.must(204, "GET", "/api/v1/metrics/inflight", "")
+}
+
+func TestHungReadHasADeadline(t *testing.T) {
+	h := newHost(t)
+	p := h.fuse(t, h.api, "--request-timeout", "1").ready()
+	select {
+	case err := <-h.hungRead(t, p):
+		if !errors.Is(err, syscall.EIO) {
+			t.Errorf("%v, want EIO", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the read hangs on")
 	}
 }

@@ -108,6 +108,7 @@ func TestKilledServerGoesOn(t *testing.T) {
 	im := oneFile(t, text)
 	p := h.kept(t)
 	p.must(204, "POST", "/api/v1/mount?mountpoint=%2F1", im.mountBody(""))
+	p.must(204, "PUT", "/api/v1/config?id=/1", `{"registry_auth":"dTpw"}`)
 	r := startReading(t, filepath.Join(h.dir, "1"), text)
 	k, s := h.one(t)
 	for range testenv.Rounds(100) {
@@ -126,6 +127,9 @@ func TestKilledServerGoesOn(t *testing.T) {
 		eventually(t, "reads", func() bool { return r.reads.Load() > had+20 || t.Failed() })
 	}
 	r.end()
+	if got := p.must(200, "GET", "/api/v1/config?id=/1", ""); got != `{"registry_auth":"dTpw"}` {
+		t.Error("what was set over the API is lost:", got)
+	}
 	p.must(204, "DELETE", "/api/v1/mount?mountpoint=%2F1", "")
 	p.must(204, "POST", "/api/v1/mount?mountpoint=%2F1", im.mountBody(""))
 	kill(t, s, syscall.SIGTERM)

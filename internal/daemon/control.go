@@ -2,10 +2,7 @@ package daemon
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"maps"
-	"sync"
 
 	"vrafs/api"
 	"vrafs/internal/cli"
@@ -83,41 +80,3 @@ func (d *Daemon) UnbindBlob(context.Context, string, string) error { return errU
 func (d *Daemon) DeleteBlob(context.Context, string) error { return errUnsupported }
 
 var errUnsupported = &api.Error{Kind: api.Unsupported}
-
-// overrides are configuration values set over the API, by mountpoint.
-type overrides struct {
-	mu sync.Mutex
-	m  map[string]map[string]string
-}
-
-func (o *overrides) get(id string) map[string]string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return maps.Clone(o.m[id])
-}
-
-// value is one of an id's values; empty if it has none.
-func (o *overrides) value(id, key string) string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.m[id][key]
-}
-
-// maxOverrides bounds the ids with values.
-const maxOverrides = 100_000
-
-func (o *overrides) set(id string, values map[string]string) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.m[id] == nil && len(o.m) >= maxOverrides {
-		return fmt.Errorf("more than %d ids", maxOverrides)
-	}
-	if o.m == nil {
-		o.m = map[string]map[string]string{}
-	}
-	if o.m[id] == nil {
-		o.m[id] = map[string]string{}
-	}
-	maps.Copy(o.m[id], values)
-	return nil
-}

@@ -13,6 +13,7 @@ import (
 
 	"vrafs/api"
 	"vrafs/backend/limit"
+	"vrafs/fusesrv"
 	"vrafs/fusesrv/devfuse"
 	"vrafs/fusesrv/mountfs"
 	"vrafs/internal/logsink"
@@ -79,6 +80,8 @@ type reporter interface {
 	// inflight lists the requests under way, nil if there are none. It may be an
 	// *api.Error of kind Unsupported.
 	inflight() ([]api.Inflight, error)
+	// abort ends the waits of requests that match, and returns how many.
+	abort(match func(fusesrv.Inflight) bool) int
 	// families adds the transport's own counters.
 	families(s *familySet)
 }
@@ -128,6 +131,9 @@ func (d *Daemon) start() error {
 	}
 	if err := d.machine.fire(evStart, d.run); err != nil {
 		return d.orClose(err)
+	}
+	if d.keeping != nil {
+		d.keeping.f.awaitInit(d.ctx)
 	}
 	d.log.Info("Fuse daemon started!")
 	return d.orClose(d.listen())

@@ -85,6 +85,7 @@ func TestCommandsInParallel(t *testing.T) {
 					_, _ = d.Metrics(api.MetricsQuery{Kind: kind})
 				}
 				_ = d.SetOverride(place, map[string]string{"proxy_url": "x"})
+				_, _ = d.Abort(api.AbortQuery{All: true})
 				_, _ = d.Override(place), d.Events()
 				_ = d.SetLogLevel("debug")
 				_ = d.Unmount(t.Context(), place)

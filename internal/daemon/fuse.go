@@ -128,6 +128,25 @@ func (f *fuse) inflight() ([]api.Inflight, error) {
 	return list, nil
 }
 
+func (f *fuse) abort(match func(fusesrv.Inflight) bool) int { return f.server.Abort(match) }
+
+// initLimit bounds the wait for the kernel's first request, which is in the queue
+// when the mount is made.
+const initLimit = 5 * time.Second
+
+// awaitInit returns when the kernel has agreed on the protocol: who is told that the
+// daemon runs may ask for its state at once, and doesn't ask twice.
+func (f *fuse) awaitInit(ctx context.Context) {
+	limit := time.NewTimer(initLimit)
+	defer limit.Stop()
+	select {
+	case <-f.inited:
+	case <-ctx.Done():
+	case <-limit.C:
+		f.d.log.Warn("the kernel has not asked for anything yet", "mountpoint", f.d.cfg.FUSE.Mountpoint)
+	}
+}
+
 // upgradeLimit bounds the talk with a supervisor.
 const upgradeLimit = 5 * time.Second
 
@@ -144,7 +163,7 @@ func (f *fuse) upgrade(ctx context.Context, a api.Action) error {
 func (f *fuse) handOver(ctx context.Context) error {
 	select {
 	case <-f.inited:
-	case <-ctx.Done():
+	default:
 		return api.Errorf(api.NotReady, "the kernel has not answered the mount yet")
 	}
 	s := f.state()
@@ -157,7 +176,7 @@ func (f *fuse) handOver(ctx context.Context) error {
 
 // state is what a successor needs, without the boot.
 func (f *fuse) state() *savedState {
-	s := &savedState{tree: f.d.root.State()}
+	s := &savedState{tree: f.d.root.State(), set: f.d.overrides.list()}
 	if t := f.server.Settings(); t.Major != 0 {
 		s.session = t.Save()
 	}
@@ -196,13 +215,13 @@ func (f *fuse) adopt(text []byte) error {
 // apply goes on as s says. One who died before INIT leaves that to us.
 func (f *fuse) apply(s *savedState) error {
 	if s.session == nil {
-		return f.d.restore(s.tree)
+		return f.d.restore(s)
 	}
 	settings, err := fusesrv.ParseSettings(s.session)
 	if err != nil {
 		return err
 	}
-	if err := f.d.restore(s.tree); err != nil {
+	if err := f.d.restore(s); err != nil {
 		return err
 	}
 	f.server.Restore(settings)

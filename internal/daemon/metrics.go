@@ -45,6 +45,22 @@ func (d *Daemon) inflight() (any, error) {
 	return list, nil
 }
 
+// Abort ends the waits of requests.
+func (d *Daemon) Abort(q api.AbortQuery) (api.Aborted, error) {
+	now := time.Now()
+	n := d.tree.abort(func(r fusesrv.Inflight) bool {
+		if q.All {
+			return now.Sub(r.Start) >= q.Age
+		}
+		return r.Unique == q.Unique
+	})
+	if n == 0 && !q.All {
+		return api.Aborted{}, errNoCounter
+	}
+	d.log.Info("requests that waited were ended over the API", "requests", n)
+	return api.Aborted{Requests: n}, nil
+}
+
 // counted finds the mount of an image that a query means.
 func (d *Daemon) counted(q api.MetricsQuery) (*mounted, error) {
 	var found *mounted

@@ -29,6 +29,7 @@ const (
 	tagSession = tlv.Required | 2 // what the guest negotiated (fusesrv)
 	tagTree    = tlv.Required | 3 // what is mounted and was, with its numbers (mountfs)
 	tagConn    = tlv.Tag(4)       // number of the FUSE connection, for a keeper
+	tagSet     = tlv.Tag(6)       // one for each value set over the API: id, key and value, with a NUL between
 	tagSocket  = tlv.Tag(5)       // device and inode of the control socket's name, 8 bytes each, for a keeper
 )
 
@@ -50,6 +51,7 @@ type savedState struct {
 	tree    []byte
 	conn    uint64 // 0: not said
 	socket  []byte // nil: not said
+	set     []override
 }
 
 func (s *savedState) encode() []byte {
@@ -65,6 +67,9 @@ func (s *savedState) encode() []byte {
 	if s.socket != nil {
 		e.Bytes(tagSocket, s.socket)
 	}
+	for _, v := range s.set {
+		e.Text(tagSet, v.id+"\x00"+v.key+"\x00"+v.value)
+	}
 	return e.Finish()
 }
 
@@ -75,7 +80,7 @@ func decodeState(p []byte) (*savedState, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := tlv.Records(body, tagBoot, tagSession, tagTree, tagConn, tagSocket)
+	records, err := tlv.Records(body, tagBoot, tagSession, tagTree, tagConn, tagSocket, tagSet)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +99,13 @@ func decodeState(p []byte) (*savedState, error) {
 			}
 		case tagSocket:
 			s.socket = r.Value
+		case tagSet:
+			id, rest, _ := strings.Cut(string(r.Value), "\x00")
+			key, value, ok := strings.Cut(rest, "\x00")
+			if !ok {
+				return nil, fmt.Errorf("%w: a value without a key", tlv.ErrFormat)
+			}
+			s.set = append(s.set, override{id, key, value})
 		}
 	}
 	return s, nil

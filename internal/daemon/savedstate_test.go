@@ -17,7 +17,8 @@ import (
 )
 
 func sampleState() *savedState {
-	return &savedState{boot: "b", session: []byte{1, 2}, tree: []byte{3}}
+	return &savedState{boot: "b", session: []byte{1, 2}, tree: []byte{3}, conn: 44, socket: []byte{5},
+		set: []override{{"/a", "registry_auth", "x\x00y"}, {"", "proxy_url", ""}}}
 }
 
 func sampleMount() *savedMount {
@@ -25,7 +26,7 @@ func sampleMount() *savedMount {
 		cmd: api.MountCmd{Source: "/s", FSType: "rafs", Config: "{}", PrefetchFiles: []string{"/a", "/b"}}}
 }
 
-var fields = cmp.Options{cmp.AllowUnexported(savedState{}, savedMount{}), cmpopts.EquateEmpty()}
+var fields = cmp.Options{cmp.AllowUnexported(savedState{}, savedMount{}, override{}), cmpopts.EquateEmpty()}
 
 func TestStateReadsBack(t *testing.T) {
 	state, err := decodeState(sampleState().encode())
@@ -107,14 +108,22 @@ func FuzzState(f *testing.F) {
 	})
 }
 
-// goldenState is sampleState as version 1 writes it. Later versions must read it
+// oldState is a state as version 1 wrote it before it had a keeper. Later versions must read it
 // for as long as they promise to read version 1.
-const goldenState = "" +
+const oldState = "" +
 	"5652414653544154" + // magic VRAFSTAT
 	"0100" + "0100" + // version, least reader
 	"0180" + "01000000" + "62" + // boot id
 	"0280" + "02000000" + "0102" + // session
 	"0380" + "01000000" + "03" // tree
+
+// goldenState is sampleState: what was added is optional, so the program that wrote
+// oldState reads it.
+const goldenState = oldState +
+	"0400" + "08000000" + "2c00000000000000" + // number of the connection
+	"0500" + "01000000" + "05" + // identity of the socket
+	"0600" + "14000000" + "2f6100" + "72656769737472795f6175746800" + "780079" + // set over the API
+	"0600" + "0b000000" + "00" + "70726f78795f75726c00"
 
 // goldenMount is sampleMount.
 const goldenMount = "" +
@@ -127,6 +136,29 @@ const goldenMount = "" +
 	"0500" + "02000000" + "2f61" + // prefetch files
 	"0500" + "02000000" + "2f62" +
 	"0600" + "00000000" // from the command line
+
+func TestStateOfThePreviousReleaseIsRead(t *testing.T) {
+	text, err := hex.DecodeString(oldState)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := decodeState(text)
+	if d := cmp.Diff(&savedState{boot: "b", session: []byte{1, 2}, tree: []byte{3}}, s, fields); d != "" || err != nil {
+		t.Error(d, err)
+	}
+}
+
+// TestStateIsReadByThePreviousRelease: it knew three records.
+func TestStateIsReadByThePreviousRelease(t *testing.T) {
+	body, err := tlv.Open(sampleState().encode(), stateMagic, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := tlv.Records(body, tagBoot, tagSession, tagTree)
+	if err != nil || len(records) != 3 {
+		t.Errorf("got %v, %v", records, err)
+	}
+}
 
 func TestStateKeepsItsForm(t *testing.T) {
 	for want, p := range map[string][]byte{goldenState: sampleState().encode(), goldenMount: sampleMount().encode()} {

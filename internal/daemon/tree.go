@@ -57,9 +57,12 @@ func (d *Daemon) detach(m *mounted) {
 
 // restore mounts everything that a killed predecessor had mounted. What can't be
 // opened any more is left out: its nodes are stale.
-func (d *Daemon) restore(tree []byte) error {
+func (d *Daemon) restore(state *savedState) error {
+	if err := d.overrides.restore(state.set); err != nil {
+		return err
+	}
 	again := map[string]*mounted{}
-	err := d.root.Load(tree, false, func(s mountfs.SavedMount) (mountfs.Mountable, mountfs.MountOptions, error) {
+	err := d.root.Load(state.tree, false, func(s mountfs.SavedMount) (mountfs.Mountable, mountfs.MountOptions, error) {
 		m, err := d.reopen(s)
 		if err != nil {
 			d.log.Error("mount can't be restored", "mountpoint", s.Path, "err", err)
@@ -170,13 +173,4 @@ func (d *Daemon) Backend(_ context.Context, mountpoint string) (api.SuperBlock, 
 		return m.image.super, nil
 	}
 	return api.SuperBlock{}, fmt.Errorf("no rafs filesystem is mounted at %.256s", place)
-}
-
-// Override returns the values set over the API for a mountpoint.
-func (d *Daemon) Override(id string) map[string]string { return d.overrides.get(id) }
-
-// SetOverride keeps values for a mountpoint. A registry asks for its credentials at
-// every request; the other values change nothing in this version.
-func (d *Daemon) SetOverride(id string, values map[string]string) error {
-	return d.overrides.set(id, values)
 }

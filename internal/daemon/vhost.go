@@ -75,13 +75,13 @@ func (v *vhost) resume() error {
 // restore goes on as s says; nothing has changed if it fails.
 func (v *vhost) restore(s *savedState) error {
 	if s.session == nil {
-		return v.d.restore(s.tree)
+		return v.d.restore(s)
 	}
 	settings, err := fusesrv.ParseSettings(s.session)
 	if err != nil {
 		return err
 	}
-	if err := v.d.restore(s.tree); err != nil {
+	if err := v.d.restore(s); err != nil {
 		return err
 	}
 	v.server.Restore(settings)
@@ -114,7 +114,7 @@ func (v *vhost) changed(*fusesrv.Settings) {
 // save writes the state.
 func (v *vhost) save() error {
 	return v.state.write(func() *savedState {
-		s := &savedState{tree: v.d.root.State()}
+		s := &savedState{tree: v.d.root.State(), set: v.d.overrides.list()}
 		if t := v.server.Settings(); t.Major != 0 {
 			s.session = t.Save()
 		}
@@ -223,6 +223,8 @@ func (v *vhost) close(bool) {
 
 // inflight is not offered, as in nydusd; /metrics counts pending requests.
 func (v *vhost) inflight() ([]api.Inflight, error) { return nil, errUnsupported }
+
+func (v *vhost) abort(match func(fusesrv.Inflight) bool) int { return v.server.Abort(match) }
 
 // upgrade: the session lives in the front-end's socket, which nobody can pass on.
 func (v *vhost) upgrade(context.Context, api.Action) error { return errUnsupported }
