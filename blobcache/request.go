@@ -73,6 +73,9 @@ func (s *scheduler) request(b *batch) {
 	if first.origin {
 		ctx = backend.FromOrigin(ctx)
 	}
+	if !b.demand {
+		ctx = backend.ForPrefetch(ctx)
+	}
 	buf := s.buffer(b.size)
 	defer s.release(buf)
 	n, err := v.requestSome(ctx, v.blob.ID, buf.b, b.off)

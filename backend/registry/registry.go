@@ -28,6 +28,7 @@ package registry
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -128,9 +129,12 @@ func (r *Registry) ask(ctx context.Context, id string, p []byte, off uint64) (ht
 	return rep, r.explain(rep, err)
 }
 
-// explain adds what to do about a registry that doesn't let us in.
+// explain adds what to do about a registry that doesn't let us in, unless that is
+// known.
 func (r *Registry) explain(rep httprange.Reply, err error) error {
-	if rep.Status == http.StatusUnauthorized || rep.Status == http.StatusForbidden {
+	e := (*backend.Error)(nil)
+	denied := rep.Status == http.StatusUnauthorized || rep.Status == http.StatusForbidden
+	if denied && errors.As(err, &e) && e.Remedy == "" {
 		return &backend.Error{Host: r.opt.Host, Status: rep.Status, Class: backend.ErrPermanent,
 			Remedy: "configure an auth or registry_token that may pull from " + r.opt.Repo}
 	}

@@ -4,7 +4,8 @@
 //
 // A try goes on where the last one stopped. Errors of class backend.ErrPermanent, the
 // end of a blob and an ended context are final at once. Tries and their pauses
-// end at Options.Total, and nothing is remembered from read to read: the next one
+// end at Options.Total; the last of a read that somebody waits for passes by caches
+// and peers (backend.FromOrigin). Nothing is remembered from read to read: the next one
 // starts anew, so that a failure lasts no longer than its cause.
 //
 // Trust: that of the back end below. Concurrency: everything may be called from any
@@ -85,6 +86,10 @@ func (b *blob) Size(ctx context.Context) (size uint64, err error) {
 	return size, err
 }
 
+// prefetchRetries are enough where nobody waits: the bytes are asked for again when
+// they are needed.
+const prefetchRetries = 1
+
 // errTotal ends a try that runs at the end of Options.Total.
 var errTotal = errors.New("no success in the time that all tries have together")
 
@@ -94,8 +99,14 @@ func (o *Options) do(ctx context.Context, try func(context.Context) error) error
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Total, errTotal)
 	defer cancel()
 	var last error
-	pause := o.Pause
-	for left := o.Retries; ; left-- {
+	pause, left := o.Pause, o.Retries
+	if backend.IsPrefetch(ctx) {
+		left = min(left, prefetchRetries)
+	}
+	for ; ; left-- {
+		if left == 0 && last != nil && !backend.IsPrefetch(ctx) {
+			ctx = backend.FromOrigin(ctx)
+		}
 		err := try(ctx)
 		if errors.Is(err, errTotal) && last != nil {
 			return last

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,6 +79,30 @@ func TestReadAt(t *testing.T) {
 					t.Errorf("%d tries in %v, want %d in %v to %v", len(asked), took, tt.tries, tt.min, tt.max)
 				}
 			})
+		})
+	}
+}
+
+// TestWhoAsksDecidesHowOften: a read that somebody waits for tries the origin at last,
+// a prefetch gives up early.
+func TestWhoAsksDecidesHowOften(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		ctx    context.Context
+		origin []bool // of each try
+	}{
+		{"demand", t.Context(), []bool{false, false, false, true}},
+		{"prefetch", backend.ForPrefetch(t.Context()), []bool{false, false}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err, asked, _ := read(t, tt.ctx, Options{Pause: time.Nanosecond}, backendtest.Fault{Err: errReset})
+			var got []bool
+			for _, r := range asked {
+				got = append(got, r.Origin)
+			}
+			if !slices.Equal(got, tt.origin) || !errors.Is(err, errReset) {
+				t.Errorf("got tries %v, %v, want %v", got, err, tt.origin)
+			}
 		})
 	}
 }

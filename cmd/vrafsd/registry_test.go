@@ -155,3 +155,49 @@ func TestRegistryTroubleClearsByItself(t *testing.T) {
 		}
 	}
 }
+
+// TestProxyIsSetWhileTheDaemonRuns: reads go through it from then on, and to the
+// origin when it is dead.
+func TestProxyIsSetWhileTheDaemonRuns(t *testing.T) {
+	source := t.TempDir()
+	for _, name := range []string{"straight", "via", "past"} {
+		if err := os.WriteFile(filepath.Join(source, name), []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, im := newHost(t), imageOf(t, source)
+	s := testregistry.Start(t, testregistry.Options{})
+	im.push(t, s)
+	var via, straight atomic.Int64
+	origin := testregistry.Proxy(t, s.URL, func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Via") != "" {
+			via.Add(1)
+		} else {
+			straight.Add(1)
+		}
+		return false
+	})
+	c := im.pulled(origin, nil)
+	c = strings.Replace(c, `"mode":"direct"`, `"mode":"direct","amplify_io":0`, 1)
+	p := h.fuse(t, h.api).ready()
+	p.must(204, "POST", "/api/v1/mount?mountpoint=/a", im.mountBody(c))
+	for _, step := range []struct {
+		file, proxy string
+		counter     *atomic.Int64
+	}{
+		{"straight", "", &straight},
+		{"via", testregistry.StartCache(t), &via},
+		{"past", "127.0.0.1:1", &straight},
+	} {
+		if step.proxy != "" {
+			p.must(204, "PUT", "/api/v1/config?id=/a", `{"proxy_url":"http://`+step.proxy+`"}`)
+		}
+		all, mine := via.Load()+straight.Load(), step.counter.Load()
+		if text, err := os.ReadFile(filepath.Join(h.dir, "a", step.file)); err != nil || string(text) != step.file {
+			t.Errorf("%s: got %q, %v", step.file, text, err)
+		}
+		if all, mine = via.Load()+straight.Load()-all, step.counter.Load()-mine; mine == 0 || mine != all {
+			t.Errorf("%s: %d of %d requests went that way", step.file, mine, all)
+		}
+	}
+}

@@ -25,11 +25,7 @@ func (d *Daemon) openBackend(place string, c *config.Config) (backend.Opener, fu
 		o, err := localfs.New(d.o, localfs.Options{File: b.LocalFS.BlobFile, Dir: b.LocalFS.Dir, AltDirs: b.LocalFS.AltDirs})
 		return o, func() {}, err
 	case config.RegistryType:
-		r, err := registry.New(d.o, d.registryOptions(place, b.Registry))
-		if err != nil {
-			return nil, nil, err
-		}
-		return d.remote(r, &b.Registry.HTTP), r.Close, nil
+		return d.openRegistry(place, b.Registry)
 	default:
 		return nil, nil, fmt.Errorf("backend type `%s` is not built into this version; use localfs or registry", b.Type)
 	}
@@ -41,33 +37,37 @@ func (d *Daemon) remote(o backend.Opener, h *config.HTTP) backend.Opener {
 	return retry.New(d.fetchBytes.Wrap(o), retry.Options{Retries: int(h.RetryLimit)})
 }
 
-func (d *Daemon) httpOptions(h *config.HTTP) httprange.Options {
+func (d *Daemon) httpOptions(place string, h *config.HTTP) (httprange.Options, error) {
+	proxy, err := d.proxyOptions(place, &h.Proxy)
 	return httprange.Options{
-		SkipVerify: h.SkipVerify, CAFiles: h.CACertFiles, Header: d.cfg.Header,
+		SkipVerify: h.SkipVerify, CAFiles: h.CACertFiles, Header: d.cfg.Header, Proxy: proxy,
 		Timeout: time.Duration(h.Timeout) * time.Second, ConnectTimeout: time.Duration(h.ConnectTimeout) * time.Second,
-	}
+	}, err
 }
 
-func (d *Daemon) registryOptions(place string, r *config.Registry) registry.Options {
-	return registry.Options{
-		HTTP: d.httpOptions(&r.HTTP), Scheme: r.Scheme, Host: r.Host, Repo: r.Repo, Token: r.RegistryToken.Reveal(),
+func (d *Daemon) openRegistry(place string, r *config.Registry) (backend.Opener, func(), error) {
+	h, err := d.httpOptions(place, &r.HTTP)
+	if err != nil {
+		return nil, nil, err
+	}
+	reg, err := registry.New(d.o, registry.Options{
+		HTTP: h, Scheme: r.Scheme, Host: r.Host, Repo: r.Repo, Token: r.RegistryToken.Reveal(),
 		BlobURLScheme: r.BlobURLScheme, BlobRedirectedHost: r.BlobRedirectedHost,
-		Credentials: func() string { return d.registryAuth(place, r.Auth) },
+		Credentials: func() string { return d.setting(place, "registry_auth", r.Auth.Reveal()) },
+	})
+	if err != nil {
+		return nil, nil, err
 	}
+	return d.remote(reg, &r.HTTP), reg.Close, nil
 }
 
-// registryAuth is what the API set for a mountpoint or for the daemon, and else what
-// was configured.
-func (d *Daemon) registryAuth(place string, configured config.Secret) string {
+// setting is what the API set for a mountpoint or for the daemon, and else what was
+// configured.
+func (d *Daemon) setting(place, key, configured string) string {
 	for _, id := range []string{place, ""} {
-		if auth := d.overrides.value(id, "registry_auth"); auth != "" {
-			return auth
+		if v := d.overrides.value(id, key); v != "" {
+			return v
 		}
 	}
-	return configured.Reveal()
-}
-
-// hasProxy reports whether a back end is to be asked through a proxy.
-func hasProxy(b *config.Backend) bool {
-	return b != nil && b.Registry != nil && b.Registry.Proxy.URL.Reveal() != ""
+	return configured
 }

@@ -73,7 +73,6 @@ func (d *Daemon) fit(place string, c *config.Config) error {
 	}
 	for option, set := range map[string]bool{
 		"overlay": c.Overlay != nil, "stream_prefetch": c.Rafs.Prefetch.StreamPrefetch,
-		"proxy": hasProxy(c.Backend),
 	} {
 		if set {
 			d.log.Warn("configuration has no effect here", "mountpoint", place, "option", option)

@@ -82,8 +82,8 @@ func (o *overrides) restore(all []override) error {
 func (d *Daemon) Override(id string) map[string]string { return d.overrides.get(id) }
 
 // SetOverride keeps values for a mountpoint, for a successor too: credentials that
-// were renewed stay so. A registry asks for its credentials at every request; the
-// other values change nothing in this version.
+// were renewed stay so. Back ends ask for registry_auth and proxy_url at every
+// request; the other values change nothing in this version.
 func (d *Daemon) SetOverride(id string, values map[string]string) error {
 	if err := d.overrides.set(id, values); err != nil {
 		return err

@@ -7,6 +7,12 @@
 //	                                  any other status: an error, and the headers
 //	Fetch   a small answer as a whole, for tokens
 //
+// Ranges may go through a proxy (Options.Proxy), everything else goes straight:
+//
+//	healthy? --yes--> proxy --no answer, 407, 429, 5xx, wrong counts--> origin
+//	    | no                                                              ^
+//	    +-----------------------------------------------------------------+
+//
 // Redirects are never followed, environment variables name no proxy, bodies are
 // never decompressed. Every request ends within Options.Timeout.
 //
@@ -18,7 +24,7 @@
 // and used again; HTTP/1.1 only, so that ranges come over connections of their own
 // instead of sharing one window.
 //
-// Source: RFC 9110, sections 14 and 15; nydusd 3.4 and 4.3.
+// Source: RFC 9110, sections 14 and 15; nydusd 3.4, 3.5 and 4.3.
 package httprange
 
 import (
@@ -45,6 +51,7 @@ type Options struct {
 	Timeout, ConnectTimeout time.Duration
 	// Header is added to every request, where the request has no such header.
 	Header http.Header
+	Proxy  Proxy
 }
 
 // UserAgent is what nydusd calls itself; servers and proxies have rules for it.
@@ -60,8 +67,9 @@ const (
 
 // A Client sends requests. Close it to drop its connections.
 type Client struct {
-	opt  Options
-	http *http.Client
+	opt    Options
+	direct *http.Client
+	proxy  proxy
 }
 
 // New makes a client. Certificates are read now, nothing is sent.
@@ -81,8 +89,16 @@ func New(o opener.Opener, opt Options) (*Client, error) {
 		MaxIdleConnsPerHost:    maxIdlePerHost,
 		IdleConnTimeout:        idleTime,
 	}
-	c := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	return &Client{opt: opt, http: c}, nil
+	c := &Client{opt: opt, direct: plainClient(transport)}
+	if opt.Proxy.URL != nil {
+		c.proxy.init(opt.Proxy, transport.Clone())
+	}
+	return c, nil
+}
+
+// plainClient sends requests and returns answers, redirects too.
+func plainClient(t *http.Transport) *http.Client {
+	return &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
 // roots are the system's certificates and those of files; nil stands for the
@@ -112,8 +128,11 @@ func roots(o opener.Opener, files []string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// Close drops idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+// Close drops idle connections and ends a probe of the proxy.
+func (c *Client) Close() {
+	c.proxy.close()
+	c.direct.CloseIdleConnections()
+}
 
 // errTimeout is the cause of a request that took longer than Options.Timeout.
 var errTimeout = errors.New("no whole answer in time")
@@ -126,8 +145,9 @@ func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeoutCause(ctx, c.opt.Timeout, errTimeout)
 }
 
-// send sends a request; the answer's body is the caller's to close.
-func (c *Client) send(ctx context.Context, method string, u *url.URL, h http.Header, body io.Reader) (*http.Response, error) {
+// send sends a request by one of the two ways; the answer's body is the caller's to
+// close.
+func (c *Client) send(ctx context.Context, way *http.Client, method string, u *url.URL, h http.Header, body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
 		return nil, failure(ctx, u.Host, err)
@@ -139,7 +159,7 @@ func (c *Client) send(ctx context.Context, method string, u *url.URL, h http.Hea
 		}
 	}
 	req.Header.Set("User-Agent", UserAgent)
-	resp, err := c.http.Do(req)
+	resp, err := way.Do(req)
 	if err != nil {
 		return nil, failure(ctx, u.Host, err)
 	}

@@ -71,6 +71,8 @@ func statusError(host string, r *Reply) error {
 	case s == http.StatusTooManyRequests, s == http.StatusRequestTimeout, s == http.StatusTooEarly, s >= 500,
 		s == http.StatusRequestedRangeNotSatisfiable:
 		e.Remedy = "the server is in trouble; it is asked again later"
+	case r.Header.Get(headerErrorType) == "proxy":
+		e.Class, e.Remedy = backend.ErrPermanent, "this is the proxy's answer: check its rules"
 	default:
 		e.Class = backend.ErrPermanent
 	}

@@ -40,7 +40,7 @@ func (c *Client) Fetch(ctx context.Context, f Form, limit int) (body []byte, sta
 	if f.Authorization != "" {
 		h.Set("Authorization", f.Authorization)
 	}
-	resp, err := c.send(ctx, method, &u, h, in)
+	resp, err := c.send(ctx, c.direct, method, &u, h, in)
 	if err != nil {
 		return nil, 0, err
 	}

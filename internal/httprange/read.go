@@ -42,13 +42,25 @@ func (c *Client) Range(ctx context.Context, u *url.URL, authorization string, p 
 	if off > math.MaxInt64-uint64(len(p)) {
 		return Reply{}, io.ErrUnexpectedEOF
 	}
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
 	h := http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", off, off+uint64(len(p))-1)}}
 	if authorization != "" {
 		h.Set("Authorization", authorization)
 	}
-	resp, err := c.send(ctx, http.MethodGet, u, h, nil)
+	if !c.proxy.serves(ctx) {
+		return c.read(ctx, c.direct, u, h, p, off)
+	}
+	rep, err := c.read(ctx, c.proxy.http, c.proxy.address(u), c.proxy.mark(ctx, h), p, off)
+	if ctx.Err() != nil || !c.proxy.failed(&rep, err) {
+		return rep, err
+	}
+	return c.read(ctx, c.direct, u, h, p, off)
+}
+
+// read is Range by one of the two ways.
+func (c *Client) read(ctx context.Context, way *http.Client, u *url.URL, h http.Header, p []byte, off uint64) (Reply, error) {
+	ctx, cancel := c.bound(ctx)
+	defer cancel()
+	resp, err := c.send(ctx, way, http.MethodGet, u, h, nil)
 	if err != nil {
 		return Reply{}, err
 	}

@@ -31,6 +31,7 @@ func init() {
 		Fusermount:  func() string { return programMissing("fusermount3") },
 		RaceBuild:   func() string { return programMissing("gcc") },
 		Registry:    func() string { return programMissing("docker-registry") },
+		Nginx:       func() string { return programMissing("nginx") },
 		Samples:     testdataMissing,
 		TrustedAttr: trustedMissing,
 	}

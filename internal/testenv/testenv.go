@@ -47,6 +47,7 @@ const (
 	Fusermount  Feature = "fusermount"  // fusermount3, which mounts for users
 	RaceBuild   Feature = "race"        // programs can be built with the race detector: a C compiler
 	Registry    Feature = "registry"    // Debian's docker-registry
+	Nginx       Feature = "nginx"       // nginx with its slice module
 	Samples     Feature = "testdata"    // the published sample images
 	TrustedAttr Feature = "trusted"     // trusted.* xattrs can be written in the temporary directory
 )

@@ -1,6 +1,8 @@
 package testregistry
 
 import (
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -19,7 +21,7 @@ func Proxy(t testing.TB, target string, meddle func(http.ResponseWriter, *http.R
 	}
 	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }}
 	tr := &http.Transport{DisableCompression: true}
-	p.Transport = tr
+	p.Transport, p.ErrorLog = tr, log.New(io.Discard, "", 0)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !meddle(w, r) {
 			p.ServeHTTP(w, r)

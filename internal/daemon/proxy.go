@@ -1,0 +1,54 @@
+package daemon
+
+import (
+	"fmt"
+	"math"
+	"net/url"
+	"time"
+
+	"vrafs/config"
+	"vrafs/internal/httprange"
+)
+
+// proxyOptions is the proxy of a configuration. The API may give it another address
+// at any time, also where none is configured.
+func (d *Daemon) proxyOptions(place string, p *config.Proxy) (httprange.Proxy, error) {
+	configured, err := proxyURL("proxy.url", p.URL.Reveal())
+	if err != nil {
+		return httprange.Proxy{}, err
+	}
+	ping, err := proxyURL("proxy.ping_url", p.PingURL.Reveal())
+	if err != nil {
+		return httprange.Proxy{}, err
+	}
+	if p.DragonflySchedulerEndpoint.Reveal() != "" {
+		d.log.Warn("configuration has no effect here", "mountpoint", place, "option", "dragonfly_scheduler_endpoint")
+	}
+	current := func() *url.URL {
+		if u, err := proxyURL("proxy_url", d.setting(place, "proxy_url", "")); err == nil && u != nil {
+			return u
+		}
+		return configured
+	}
+	return httprange.Proxy{
+		URL: current, Ping: ping, Fallback: p.Fallback, UseHTTP: p.UseHTTP, Interval: interval(p.CheckInterval),
+	}, nil
+}
+
+// proxyURL reads an address; none is nil. Errors don't show it: it may hold a
+// password.
+func proxyURL(name, address string) (*url.URL, error) {
+	if address == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(address)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, fmt.Errorf("%s: not an http address", name)
+	}
+	return u, nil
+}
+
+// interval is a time of a configuration, in seconds.
+func interval(seconds uint64) time.Duration {
+	return time.Duration(min(seconds, math.MaxInt64/uint64(time.Second))) * time.Second
+}
