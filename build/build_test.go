@@ -1,7 +1,10 @@
 package build_test
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"vrafs/internal/testimage"
@@ -41,6 +44,15 @@ func TestTreeReadsBackIdentical(t *testing.T) {
 			}).CheckTree(t)
 		})
 	}
+}
+
+// TestBatchesOfLargeFilesOnly makes an image whose blob has the feature, and no batch.
+func TestBatchesOfLargeFilesOnly(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "large"), bytes.Repeat([]byte("0123456789abcdef"), 1<<14), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	testimage.Make(t, testimage.Options{Source: dir, BatchSize: 0x10000, Compressor: rafs.CompressorZstd}).CheckTree(t)
 }
 
 func TestEveryLayoutReadsBackIdentical(t *testing.T) {

@@ -265,7 +265,8 @@ func encodeMetaHeader(e *rafs.Blob, contexts, tables int) []byte {
 	le.PutUint64(h[rafs.BlobMetaOffsetAt:], e.MetaOff)
 	le.PutUint64(h[rafs.BlobMetaCompressedAt:], e.MetaCompressedSize)
 	le.PutUint64(h[rafs.BlobMetaUncompressedAt:], e.MetaUncompressedSize)
-	if contexts > 0 {
+	if e.Features&(rafs.BlobZran|rafs.BlobBatch) != 0 {
+		// Of no contexts too, which is what large files alone have.
 		le.PutUint64(h[rafs.BlobMetaContextsAt:], e.ChunkInfoSize()*uint64(e.ChunkCount))
 		le.PutUint64(h[rafs.BlobMetaContextsSizeAt:], uint64(tables))
 		le.PutUint32(h[rafs.BlobMetaContextsCountAt:], uint32(contexts))

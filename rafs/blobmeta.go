@@ -66,6 +66,8 @@ func ParseBlobMeta(b *Blob, header, array []byte) (*BlobMeta, error) {
 	count := uint64(le32(header[BlobMetaContextsCountAt:]))
 	const unit = ZranContextSize // of batch contexts as well
 	switch {
+	case count == 0 && bytes == 0:
+		return m, nil // wherever the nothing is
 	case off != infos:
 		return nil, corrupt(BlobMetaContextsAt, "blob_meta.ci_zran_offset", "%d, want %d", off, infos)
 	case bytes > size-off:

@@ -120,6 +120,24 @@ func TestBatchChunks(t *testing.T) {
 	}
 }
 
+// TestNoContextsNeedNoPlace reads the header of a blob of large files only.
+func TestNoContextsNeedNoPlace(t *testing.T) {
+	array := chunkArray(true, []rafs.Chunk{{Size: 1 << 20, CompressedSize: 77, Flags: rafs.ChunkCompressed}})
+	b := blobFor(rafs.BlobAligned|rafs.BlobChunkInfoV2|rafs.BlobBatch, 1, array)
+	for _, at := range []uint64{0, b.ChunkInfoSize()} {
+		m, err := rafs.ParseBlobMeta(b, metaHeader(b, at, 0, 0), array)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := m.Chunk(0); err != nil || c.CompressedSize != 77 {
+			t.Errorf("chunk %+v, %v", c, err)
+		}
+	}
+	if _, err := rafs.ParseBlobMeta(b, metaHeader(b, 0, 1, 0), array); !errors.Is(err, rafs.ErrCorrupt) {
+		t.Errorf("a table at 0: %v", err)
+	}
+}
+
 // TestZranChunks resolves slices of a gzip file (section 4.7).
 func TestZranChunks(t *testing.T) {
 	context := func(in, out uint64, inLen, outLen uint32, dict, dictSize uint64, bits uint8) []byte {
