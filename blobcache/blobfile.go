@@ -22,7 +22,7 @@ const (
 	mapSuffix     = ".blob.data.chunk_map"
 	metaSuffix    = ".blob.meta"
 	digestSuffix  = ".blob.digest"
-	sidecarSuffix = ".blob.vrafs"
+	sidecarSuffix = ".chunk_map" // a name of old nydusds, which nydus-snapshotter removes with the others
 )
 
 // A blobKey tells blobs apart. Images that disagree about the shape of a blob

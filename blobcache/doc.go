@@ -4,7 +4,7 @@
 //	<id>.blob.data            chunks at their uncompressed offsets, sparse    shared with nydusd
 //	<id>.blob.data.chunk_map  bit i: somebody says that chunk i is there      shared with nydusd
 //	<id>.blob.meta, .digest   chunk info array and header; digests            shared with nydusd
-//	<id>.blob.vrafs           entry i: the proof chunk i passed               ours (verified.go)
+//	<id>.chunk_map            entry i: the proof chunk i passed               ours (verified.go)
 //
 //	TryRead   private bits of the image --all set--> preadv2 into the caller's buffers
 //	             | ErrMiss

@@ -16,7 +16,7 @@ import (
 	"vrafs/rafs"
 )
 
-// A verified sidecar (<id>.blob.vrafs), written by this program only:
+// A verified sidecar (<id>.chunk_map), written by this program only:
 //
 //	0      8        16       32   40   48          56         60      4096
 //	|magic |version |boot id |dev |ino |birth sec  |birth ns  |CRC-32C|proof 0 .. proof n-1
