@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -304,6 +305,25 @@ func (r *reading) end() {
 	r.wg.Wait()
 }
 
+// seenWithoutDaemon asks for the attributes of a mountpoint as nydus-snapshotter does
+// before it starts a successor: the kernel must know them.
+func seenWithoutDaemon(t *testing.T, dir string) {
+	t.Helper()
+	seen := make(chan error, 1)
+	go func() {
+		_, err := os.Stat(dir)
+		seen <- err
+	}()
+	select {
+	case err := <-seen:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("the attributes of the mountpoint hang without a daemon")
+	}
+}
+
 // TestKilledDaemonIsTakenOver is nydus-snapshotter's failover: the same command
 // again waits in INIT, takes over what the supervisor has, and starts.
 func TestKilledDaemonIsTakenOver(t *testing.T) {
@@ -317,6 +337,7 @@ func TestKilledDaemonIsTakenOver(t *testing.T) {
 	for range testenv.Rounds(100) {
 		had := r.reads.Load()
 		p.kill()
+		seenWithoutDaemon(t, h.dir)
 		p = h.fuse(t, h.api).ready()
 		if got := p.state(); got != "INIT" {
 			t.Fatalf("%s after a crash, want INIT", got)

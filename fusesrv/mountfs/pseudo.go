@@ -9,6 +9,11 @@ import (
 // pseudoMode is that of pseudo directories (nydusd 4.7).
 const pseudoMode = syscall.S_IFDIR | 0o777
 
+// attrValid is how long, in seconds, a guest may keep the attributes of pseudo
+// directories: for ever. A client that waits for the end of a killed daemon asks for
+// those of the mountpoint, and has to get them with no daemon there.
+const attrValid = 1 << 32
+
 // dtDir is the type of a directory entry that is a directory (readdir(3)).
 const dtDir = 4
 
@@ -34,15 +39,16 @@ func (p *pseudo) dir(r *fusesrv.Request) *dir { return p.f.table.Load().dirs[r.N
 func (p *pseudo) attr(d *dir, out *fusesrv.Attr) {
 	changed := p.f.table.Load().changed
 	sec, nsec := uint64(changed.Unix()), uint32(changed.Nanosecond())
+	// One link says nothing about the number of directories below, which changes.
 	*out = fusesrv.Attr{
-		Ino: d.id, Mode: pseudoMode, Nlink: uint32(2 + len(d.children)), Blksize: 4096,
+		Ino: d.id, Mode: pseudoMode, Nlink: 1, Blksize: 4096,
 		Atime: sec, Mtime: sec, Ctime: sec, AtimeNsec: nsec, MtimeNsec: nsec, CtimeNsec: nsec,
 	}
 }
 
 // entry stores what a lookup of d finds; it may be something else at once.
 func (p *pseudo) entry(d *dir, out *fusesrv.EntryOut) {
-	*out = fusesrv.EntryOut{NodeID: d.id}
+	*out = fusesrv.EntryOut{NodeID: d.id, AttrValid: attrValid}
 	p.attr(d, &out.Attr)
 }
 
@@ -95,6 +101,7 @@ func (p *pseudo) Getattr(r *fusesrv.Request, _ *fusesrv.GetattrIn, out *fusesrv.
 		return syscall.ESTALE
 	}
 	p.attr(d, &out.Attr)
+	out.AttrValid = attrValid
 	return 0
 }
 
@@ -103,7 +110,7 @@ func (p *pseudo) Statx(r *fusesrv.Request, in *fusesrv.StatxIn, out *fusesrv.Sta
 	const basic = 0x7ff
 	var a fusesrv.AttrOut
 	e := p.Getattr(r, nil, &a)
-	out.Statx = a.Attr.Statx(basic)
+	out.AttrValid, out.Statx = a.AttrValid, a.Attr.Statx(basic)
 	return e
 }
 

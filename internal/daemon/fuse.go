@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -166,6 +167,7 @@ func (f *fuse) handOver(ctx context.Context) error {
 	default:
 		return api.Errorf(api.NotReady, "the kernel has not answered the mount yet")
 	}
+	f.show(ctx)
 	s := f.state()
 	var err error
 	if s.boot, err = bootID(f.d.o); err != nil {
@@ -181,6 +183,23 @@ func (f *fuse) state() *savedState {
 		s.session = t.Save()
 	}
 	return s
+}
+
+// show lets the kernel have the attributes of the mountpoint. nydus-snapshotter asks
+// for them when this daemon has died, before it starts a successor that could answer.
+func (f *fuse) show(ctx context.Context) {
+	if f.d.machine.now() != stateRunning {
+		return
+	}
+	seen := make(chan struct{})
+	go func() {
+		defer close(seen)
+		_, _ = os.Stat(f.conn.Dir()) // what it says doesn't matter
+	}()
+	select {
+	case <-seen:
+	case <-ctx.Done():
+	}
 }
 
 // takeOver goes on with the mount of a predecessor. If it fails nothing has
