@@ -33,6 +33,8 @@ func init() {
 		Registry:    func() string { return programMissing("docker-registry") },
 		Nginx:       func() string { return programMissing("nginx") },
 		Samples:     testdataMissing,
+		Containerd:  containerdMissing,
+		Snapshotter: func() string { return first(peerMissing("containerd-nydus-grpc"), peerMissing("convert")) },
 		TrustedAttr: trustedMissing,
 	}
 }
@@ -71,6 +73,21 @@ func fuseMissing() string {
 func programMissing(name string) string {
 	if Program(name) == "" {
 		return "no program " + name + " (scripts/install-deps installs it)"
+	}
+	return ""
+}
+
+func containerdMissing() string {
+	why := rootMissing()
+	for _, name := range []string{"containerd", "ctr", "runc", "ctr-remote", "docker-registry"} {
+		why = first(why, programMissing(name))
+	}
+	return why
+}
+
+func peerMissing(name string) string {
+	if _, err := os.Stat(Peer(name)); err != nil {
+		return "no program " + Peer(name) + " (scripts/install-deps builds it)"
 	}
 	return ""
 }

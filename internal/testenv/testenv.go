@@ -49,6 +49,8 @@ const (
 	Registry    Feature = "registry"    // Debian's docker-registry
 	Nginx       Feature = "nginx"       // nginx with its slice module
 	Samples     Feature = "testdata"    // the published sample images
+	Containerd  Feature = "containerd"  // containerd, runc, lazy pulls and a registry, as root
+	Snapshotter Feature = "snapshotter" // nydus-snapshotter and its converter are built
 	TrustedAttr Feature = "trusted"     // trusted.* xattrs can be written in the temporary directory
 )
 
@@ -140,6 +142,9 @@ func CacheDir() string {
 	}
 	return filepath.Join(d, "vrafs")
 }
+
+// Peer is where scripts/install-deps puts a program that it builds from modules.
+func Peer(name string) string { return filepath.Join(CacheDir(), "peers", name) }
 
 // ModuleRoot is the directory of go.mod above the working directory, or "".
 func ModuleRoot() string {
