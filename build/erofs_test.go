@@ -3,7 +3,6 @@ package build_test
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 
 	"vrafs/build"
@@ -12,25 +11,11 @@ import (
 	"vrafs/internal/testtree"
 )
 
-// filledCache builds tree uncompressed, with its data as a filled cache file, and
-// returns the bootstrap and the data files in blob-table order.
-func filledCache(t *testing.T, tree string, o build.Options) (boot string, devices []string) {
-	t.Helper()
-	dir := t.TempDir()
-	boot = filepath.Join(dir, "image.boot")
-	res, err := build.Build(t.Context(), build.Dir(tree), build.Sink{Bootstrap: boot, CacheDir: dir}, o)
-	steps(t, err)
-	for _, id := range res.Blobs {
-		devices = append(devices, filepath.Join(dir, id+".blob.data"))
-	}
-	return boot, devices
-}
-
 // checkKernel compares what the kernel's EROFS shows with the source, and has
 // erofs-utils check the image.
 func checkKernel(t *testing.T, tree string, o build.Options) {
 	t.Helper()
-	boot, devices := filledCache(t, tree, o)
+	boot, devices := testimage.FilledCache(t, tree, o)
 	want, err := testtree.Scan(tree, testtree.ScanOptions{})
 	steps(t, err)
 	got, err := testtree.Scan(testimage.MountErofs(t, boot, devices), testtree.ScanOptions{})

@@ -29,6 +29,7 @@ func init() {
 		GNUTar:      func() string { return programMissing("tar") },
 		Fio:         func() string { return programMissing("fio") },
 		Fusermount:  func() string { return programMissing("fusermount3") },
+		Squashfuse:  func() string { return first(programMissing("mksquashfs"), programMissing("squashfuse")) },
 		RaceBuild:   func() string { return programMissing("gcc") },
 		Registry:    func() string { return programMissing("docker-registry") },
 		Nginx:       func() string { return programMissing("nginx") },

@@ -45,6 +45,7 @@ const (
 	GNUTar      Feature = "tar"         // GNU tar
 	Fio         Feature = "fio"         // the I/O load generator
 	Fusermount  Feature = "fusermount"  // fusermount3, which mounts for users
+	Squashfuse  Feature = "squashfuse"  // mksquashfs and squashfuse, a peer in benchmarks
 	RaceBuild   Feature = "race"        // programs can be built with the race detector: a C compiler
 	Registry    Feature = "registry"    // Debian's docker-registry
 	Nginx       Feature = "nginx"       // nginx with its slice module

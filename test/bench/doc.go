@@ -14,6 +14,6 @@
 // per request: the rate is often bounded by the load generator, which shares the
 // machine's cores with the daemon and whose own cost is reported too.
 //
-// Run it with `make bench-virtiofs`. The figures of record are in
+// Run it with `make bench P=./test/bench`. The figures of record are in
 // docs/BENCHMARKS.md.
 package bench

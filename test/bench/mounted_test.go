@@ -21,8 +21,8 @@ type mounted struct {
 // mountedBy runs a program that mounts a FUSE file system at dir.
 func mountedBy(b *testing.B, name, dir, program string, args ...string) *mounted {
 	b.Helper()
+	b.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }) // if the process could not
 	m := &mounted{peer: launch(b, name, program, args...), name: name, dir: dir}
-	b.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	err := m.until(func() error {
 		if !devfuse.Mounted(opener.Local(), dir) {
 			return fmt.Errorf("%s has mounted nothing", name)
