@@ -223,6 +223,11 @@ func (d *Driver) addSplit(id uint16, need int) {
 		plain64(d.desc, 16*uint32(chain[i])+8, uint64(e.seg.Len)|flags<<32)
 	}
 	d.free = d.free[:len(d.free)-need]
+	d.offer(id)
+}
+
+// offer puts a chain into the available ring.
+func (d *Driver) offer(id uint16) {
 	store16(d.avail, 4+2*(uint32(d.idx)&(d.size-1)), id)
 	d.idx++
 	d.fresh++

@@ -45,3 +45,15 @@ func (d *Driver) scribbleDesc(r *rand.Rand, table []byte) {
 	}
 	store64(table, i*16+8, length&0xffff_ffff|flags<<32|r.Uint64N(uint64(d.size)+1)<<48)
 }
+
+// OfferAgain puts the chains of a split ring that the device has answered into the
+// ring again, to be seen after Publish, without taking their completions.
+func (d *Driver) OfferAgain(ids []uint16) {
+	for _, id := range ids {
+		d.offer(id)
+	}
+}
+
+// Answered returns the split ring's used index, which counts completions whether
+// they are taken or not.
+func (d *Driver) Answered() uint16 { return load16(d.used, 2) }
