@@ -16,6 +16,15 @@ type BlobEntry struct {
 
 // ParseBlobEntry reads one entry in either form. Errors are those of Parse.
 func ParseBlobEntry(text []byte) (*BlobEntry, error) {
+	r, err := readJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	return readBlobEntry(r, r.root())
+}
+
+// readJSON opens a document that can't be TOML.
+func readJSON(text []byte) (*reader, error) {
 	if len(text) > MaxSize {
 		return nil, ErrTooBig
 	}
@@ -23,20 +32,15 @@ func ParseBlobEntry(text []byte) (*BlobEntry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrParse, err)
 	}
-	r := &reader{doc: doc}
-	return readBlobEntry(r, r.root())
+	return &reader{doc: doc}, nil
 }
 
 // ParseBlobEntries reads {"blobs":[...]}, the start-up file of a singleton daemon.
 func ParseBlobEntries(text []byte) ([]*BlobEntry, error) {
-	if len(text) > MaxSize {
-		return nil, ErrTooBig
-	}
-	doc, err := parseJSON(text)
+	r, err := readJSON(text)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrParse, err)
+		return nil, err
 	}
-	r := &reader{doc: doc}
 	var out []*BlobEntry
 	for _, t := range r.root().tables("blobs") {
 		e, err := readBlobEntry(r, t)

@@ -233,17 +233,9 @@ func (f *fuse) adopt(text []byte) error {
 
 // apply goes on as s says. One who died before INIT leaves that to us.
 func (f *fuse) apply(s *savedState) error {
-	if s.session == nil {
-		return f.d.restore(s)
-	}
-	settings, err := fusesrv.ParseSettings(s.session)
-	if err != nil {
+	if err := f.d.resumeSession(f.server, s); err != nil || s.session == nil {
 		return err
 	}
-	if err := f.d.restore(s); err != nil {
-		return err
-	}
-	f.server.Restore(settings)
 	f.once.Do(func() { close(f.inited) })
 	return nil
 }

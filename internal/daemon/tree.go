@@ -7,6 +7,7 @@ import (
 
 	"vrafs/api"
 	"vrafs/backend/limit"
+	"vrafs/fusesrv"
 	"vrafs/fusesrv/mountfs"
 )
 
@@ -53,6 +54,23 @@ func (d *Daemon) detach(m *mounted) {
 	if err := d.root.Unmount(m.place); err != nil {
 		d.log.Error("unmount", "mountpoint", m.place, "err", err)
 	}
+}
+
+// resumeSession goes on as s says; nothing has changed if it fails. A state without a
+// session is of a daemon that nobody had begun to talk to.
+func (d *Daemon) resumeSession(server *fusesrv.Server, s *savedState) error {
+	if s.session == nil {
+		return d.restore(s)
+	}
+	settings, err := fusesrv.ParseSettings(s.session)
+	if err != nil {
+		return err
+	}
+	if err := d.restore(s); err != nil {
+		return err
+	}
+	server.Restore(settings)
+	return nil
 }
 
 // restore mounts everything that a killed predecessor had mounted. What can't be

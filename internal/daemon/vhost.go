@@ -64,27 +64,11 @@ func (v *vhost) resume() error {
 	if err != nil || s == nil {
 		return err
 	}
-	if err := v.restore(s); err != nil {
+	if err := v.d.resumeSession(v.server, s); err != nil {
 		return fmt.Errorf("saved state: %w; remove %s to start anew", err, v.state.path)
 	}
 	v.resumed = true
 	v.d.log.Info("going on for a daemon that was killed", "state", v.state.path)
-	return nil
-}
-
-// restore goes on as s says; nothing has changed if it fails.
-func (v *vhost) restore(s *savedState) error {
-	if s.session == nil {
-		return v.d.restore(s)
-	}
-	settings, err := fusesrv.ParseSettings(s.session)
-	if err != nil {
-		return err
-	}
-	if err := v.d.restore(s); err != nil {
-		return err
-	}
-	v.server.Restore(settings)
 	return nil
 }
 
