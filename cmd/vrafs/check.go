@@ -3,10 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 
+	"vrafs/backend"
 	"vrafs/internal/chunkread"
 	"vrafs/internal/cli"
 	"vrafs/internal/imagewalk"
@@ -99,10 +101,15 @@ func (c *check) data(ctx context.Context, env *cli.Env, im *image) error {
 			env.Log.Warn(fmt.Sprintf("blob %s has no digests by design, its data is not checked", b.ID))
 			continue
 		}
-		if err := r.CheckMeta(ctx, uint16(i)); err != nil {
+		err := r.CheckMeta(ctx, uint16(i))
+		if b.LegacyStargz() && errors.Is(err, backend.ErrNotFound) {
+			env.Log.Warn(fmt.Sprintf("the list of chunks of layer %s is missing: nydusd needs it, this program doesn't", b.ID))
+			err = nil
+		}
+		if err != nil {
 			return err
 		}
-		err := r.Stream(ctx, 0, r.BlobChunks(uint16(i)), func(p chunkread.Piece) error {
+		err = r.Stream(ctx, 0, r.BlobChunks(uint16(i)), func(p chunkread.Piece) error {
 			if bytes += uint64(len(p.Data)); show != nil {
 				show(bytes, 0, "checked")
 			}
