@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vrafs/internal/apiclient"
 )
 
 // A process is a running vrafsd. Its log is read line by line.
@@ -202,7 +204,7 @@ func (p *process) must(want int, method, target, body string) string {
 
 // clientOf speaks HTTP to the socket at path.
 func clientOf(path string) *http.Client {
-	c := unixClient(path)
+	c := apiclient.HTTP(path)
 	c.Timeout = patience
 	return c
 }

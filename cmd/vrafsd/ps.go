@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"vrafs/internal/apiclient"
 	"vrafs/internal/cli"
 	"vrafs/internal/keeper"
 )
@@ -115,10 +112,10 @@ func (d *runningDaemon) show(ctx context.Context, w io.Writer) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, psLimit)
 	defer cancel()
-	c := unixClient(d.api)
-	defer c.CloseIdleConnections()
+	c := apiclient.New(d.api)
+	defer c.Close()
 	var info daemonInfo
-	if err := getJSON(ctx, c, "/api/v1/daemon", &info); err != nil {
+	if err := c.Get(ctx, "/api/v1/daemon", &info); err != nil {
 		line("no answer", "-", "-", "-", "-")
 		return
 	}
@@ -147,56 +144,15 @@ type daemonInfo struct {
 	} `json:"backend_collection"`
 }
 
-// unixClient speaks HTTP over a Unix socket.
-func unixClient(path string) *http.Client {
-	return &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var nd net.Dialer
-		return nd.DialContext(ctx, "unix", path)
-	}}}
-}
-
-// maxAnswer bounds what is read of another process's answer.
-const maxAnswer = 64 << 20
-
-func get(ctx context.Context, c *http.Client, target string) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://unix"+target, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := c.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		resp.Body.Close()
-		return nil, fmt.Errorf("%s: %s", target, resp.Status)
-	}
-	return resp.Body, nil
-}
-
-func getJSON(ctx context.Context, c *http.Client, target string, v any) error {
-	body, err := get(ctx, c, target)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	return json.NewDecoder(io.LimitReader(body, maxAnswer)).Decode(v)
-}
-
 // metrics are the sums of a daemon's counters by family and mountpoint. A daemon
 // without /metrics has none.
 type metrics map[[2]string]float64
 
-func readMetrics(ctx context.Context, c *http.Client) metrics {
+func readMetrics(ctx context.Context, c *apiclient.Client) metrics {
 	m := metrics{}
-	body, err := get(ctx, c, "/metrics")
-	if err != nil {
-		return m
-	}
-	defer body.Close()
-	in := bufio.NewScanner(io.LimitReader(body, maxAnswer))
-	for in.Scan() {
-		m.line(in.Text())
+	text, _ := c.Do(ctx, "GET", "/metrics", nil)
+	for l := range strings.Lines(string(text)) {
+		m.line(strings.TrimSuffix(l, "\n"))
 	}
 	return m
 }
