@@ -266,12 +266,17 @@ func TestTruncatedMemoryBreaksRingsNotTheProcess(t *testing.T) {
 
 // TestRegionOnAFileThatNeverAnswers gives the back-end memory that a FUSE server
 // holds: a load from it would stop the whole process, and so would fstat, fstatfs
-// and close its control goroutine.
+// and close its control goroutine. No option allows it.
 func TestRegionOnAFileThatNeverAnswers(t *testing.T) {
 	testenv.Need(t, testenv.Root, testenv.FUSE)
+	t.Run("tmpfs_only", func(t *testing.T) { neverAnswers(t, vhostuser.Options{}) })
+	t.Run("any_memory", func(t *testing.T) { neverAnswers(t, vhostuser.Options{AnyMemory: true}) })
+}
+
+func neverAnswers(t *testing.T, o vhostuser.Options) {
 	noLeaks(t)
 	fd, abort := hungFile(t)
-	s, g, _, _ := started(t, vhostusertest.GuestConfig{Slots: true}, vhostuser.Options{})
+	s, g, _, _ := started(t, vhostusertest.GuestConfig{Slots: true}, o)
 	for _, tt := range []struct {
 		req     vhostuser.Request
 		payload []byte
@@ -293,7 +298,7 @@ func TestRegionOnAFileThatNeverAnswers(t *testing.T) {
 	must(t, s.end(t))
 	runtime.GC()
 	// A second session is served, and a cancelled one ends at once.
-	s2, _, _, c := started(t, vhostusertest.GuestConfig{}, vhostuser.Options{})
+	s2, _, _, c := started(t, vhostusertest.GuestConfig{}, o)
 	must(t, c.stream(20, 2, 64, always(opEcho)))
 	begin := time.Now()
 	s2.cancel()
@@ -302,7 +307,7 @@ func TestRegionOnAFileThatNeverAnswers(t *testing.T) {
 	}
 	t.Logf("shut down in %v", time.Since(begin))
 	// Who goes on sending such files is hung up on before descriptors run out.
-	s3 := serve(t, newEcho(1), vhostuser.Options{})
+	s3 := serve(t, newEcho(1), o)
 	for range 200 {
 		if s3.Send(vhostuser.GetFeatures, nil, false, fd) != nil {
 			break

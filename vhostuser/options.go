@@ -15,8 +15,8 @@ type Options struct {
 	Log *slog.Logger
 	// Stats counts; one Stats may serve many connections. nil: not counted.
 	Stats *Stats
-	// AnyMemory accepts memory regions of any file system. See
-	// virtqueue.RegionSpec.AnyFile for what that risks.
+	// AnyMemory accepts memory regions on block devices too, see
+	// virtqueue.RegionSpec.AnyFile.
 	AnyMemory bool
 	// NoPacked and NoReplyAck take something out of the offer, Status puts the
 	// STATUS protocol feature in.

@@ -13,9 +13,9 @@ type RegionSpec struct {
 	UVA        UVA
 	Size       uint64
 	MmapOffset uint64 // of the region's first byte in the file
-	// AnyFile accepts files of any file system. Without it only tmpfs (memfd
-	// included) and hugetlbfs will do: a page of another file may depend on a
-	// peer and never come, and then stops the whole Go process.
+	// AnyFile accepts files on block devices too. Without it only tmpfs (memfd
+	// included) and hugetlbfs will do. Others never do: a page of a FUSE or network
+	// file depends on a peer, may never come, and then stops the whole Go process.
 	AnyFile bool
 }
 
@@ -25,10 +25,8 @@ func MapRegion(fd int, s RegionSpec) (*Region, error) {
 	if err := checkRange(s.GPA, s.UVA, s.Size); err != nil {
 		return nil, err
 	}
-	// Only files of tmpfs and hugetlbfs have seals. Asking for them waits for
-	// nobody, where fstat and fstatfs of a FUSE file wait for its server.
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0); err != nil && !s.AnyFile {
-		return nil, fmt.Errorf("%w: file is neither on tmpfs nor on hugetlbfs: %w", ErrRegion, err)
+	if err := checkFile(fd, s.AnyFile); err != nil {
+		return nil, err
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -41,9 +39,6 @@ func MapRegion(fd int, s RegionSpec) (*Region, error) {
 	page := uint64(unix.Getpagesize())
 	if uint32(fs.Type) == unix.HUGETLBFS_MAGIC {
 		page = uint64(fs.Bsize)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG && !s.AnyFile {
-		return nil, fmt.Errorf("%w: file mode %#o", ErrRegion, st.Mode)
 	}
 	size := uint64(max(st.Size, 0))
 	if s.MmapOffset > size || s.Size > size-s.MmapOffset {
@@ -66,6 +61,27 @@ func MapRegion(fd int, s RegionSpec) (*Region, error) {
 	_ = unix.Madvise(full, unix.MADV_DONTDUMP)
 	_ = unix.Madvise(full, unix.MADV_DONTFORK)
 	return &Region{gpa: s.GPA, uva: s.UVA, mem: full[skip : skip+s.Size : skip+s.Size], full: full}, nil
+}
+
+// checkFile refuses files that RegionSpec.AnyFile does. It waits for nobody, where
+// fstat and fstatfs of a FUSE file wait for its server.
+func checkFile(fd int, anyFile bool) error {
+	// Only regular files of tmpfs and hugetlbfs have seals.
+	_, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	switch {
+	case err == nil:
+		return nil
+	case !anyFile:
+		return fmt.Errorf("%w: file is neither on tmpfs nor on hugetlbfs: %w", ErrRegion, err)
+	}
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
+		return fmt.Errorf("%w: statx: %w", ErrRegion, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Dev_major == 0 {
+		return fmt.Errorf("%w: file of mode %#o on device %d:%d is not on a block device", ErrRegion, st.Mode, st.Dev_major, st.Dev_minor)
+	}
+	return nil
 }
 
 // Unmap gives the mapping back. The caller must have replaced every Memory that

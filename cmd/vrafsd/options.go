@@ -118,7 +118,7 @@ func (p *program) virtiofsOptions() []*cli.Option {
 		{Long: "request-queues", Value: "request-queues", Help: "Number of request queues", Default: "4", Set: cli.Uint(&v.Queues, 1, 64)},
 		{Long: "queue-size", Value: "queue-size", Help: "Largest ring to accept (default: what the protocol allows, 32768)", Set: cli.PowerOfTwo(&v.QueueSize, 2, 32768, false)},
 		{Long: "tag", Value: "tag", Help: "Tag for front-ends that ask the device for it", Set: cli.Str(&v.Tag)},
-		{Long: "any-memory", Help: "Accept guest memory that is neither tmpfs nor hugetlbfs", Set: cli.Flag(&v.AnyMemory)},
+		{Long: "any-memory", Help: "Accept guest memory in files on block devices, not only on tmpfs and hugetlbfs", Set: cli.Flag(&v.AnyMemory)},
 		{Long: "orphan-timeout", Value: "seconds", Help: "Exit after this time without front-end once the parent or the socket's directory is gone; 0 for never", Default: "10", Set: seconds(&v.OrphanAfter)},
 	}
 }

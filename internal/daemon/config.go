@@ -58,7 +58,7 @@ type VirtioFS struct {
 	QueueSize uint
 	// Tag is offered in the configuration space unless empty.
 	Tag string
-	// AnyMemory takes guest memory from descriptors of any file system.
+	// AnyMemory takes guest memory from files on block devices too.
 	AnyMemory bool
 	// OrphanAfter is how long the daemon stays without a front-end when its
 	// parent has died or its socket's directory is gone; 0 for ever.
