@@ -43,10 +43,17 @@ address = "` + snapshotterSock + `"
 `
 
 const daemonConfig = `{"device": {
-	"backend": {"type": "localfs", "config": {"dir": "%[1]s/blobs"}},
+	"backend": %[2]s,
 	"cache": {"type": "blobcache", "config": {"work_dir": "%[1]s/cache"}}},
 	"mode": "direct", "digest_validate": false, "enable_xattr": true, "fs_prefetch": {"enable": false}}
 `
+
+// backends are where daemons have chunks from. The snapshotter adds to the
+// registry's what it knows of an image.
+var backends = map[string]string{
+	"localfs":  `{"type": "localfs", "config": {"dir": "%[1]s/blobs"}}`,
+	"registry": `{"type": "registry", "config": {"scheme": "http", "timeout": 5, "connect_timeout": 5, "retry_limit": 2}}`,
+}
 
 const snapshotterConfig = `version = 1
 root = "%[1]s/nydus"
@@ -88,7 +95,7 @@ type stage struct {
 }
 
 // newStage starts everything, with our image in the registry.
-func newStage(t *testing.T, mode, policy string) *stage {
+func newStage(t *testing.T, mode, policy, backend string) *stage {
 	t.Helper()
 	testenv.Need(t, needed...)
 	testenv.Long(t)
@@ -100,7 +107,7 @@ func newStage(t *testing.T, mode, policy string) *stage {
 	for name, text := range map[string]string{
 		"registry.yml":    fmt.Sprintf(registryConfig, dir),
 		"containerd.toml": fmt.Sprintf(containerdConfig, dir),
-		"nydusd.json":     fmt.Sprintf(daemonConfig, dir),
+		"nydusd.json":     fmt.Sprintf(daemonConfig, dir, strings.ReplaceAll(backends[backend], "%[1]s", dir)),
 		"nydus.toml":      fmt.Sprintf(snapshotterConfig, dir, mode, program(t, "nydus-image"), policy),
 	} {
 		must(t, os.WriteFile(s.path(name), []byte(text), 0o600))
