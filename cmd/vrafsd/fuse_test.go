@@ -41,9 +41,7 @@ func newHost(t *testing.T) *host {
 // fuse starts a daemon with the arguments that nydus-snapshotter gives.
 func (h *host) fuse(t *testing.T, api string, more ...string) *process {
 	t.Helper()
-	args := []string{"fuse", "--thread-num", "4", "--id", "shared", "--mountpoint", h.dir, "--apisock", api,
-		"--log-level", "info", "--log-rotation-size", "100", "--supervisor", h.sup.path, "--failover-policy", "resend"}
-	return start(t, exec.Command(binary, append(args, more...)...), "", api)
+	return h.start(t, binary, api, more...)
 }
 
 func (h *host) mounted(t *testing.T) bool {

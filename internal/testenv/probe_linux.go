@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -37,6 +38,7 @@ func init() {
 		Containerd:  containerdMissing,
 		Snapshotter: func() string { return first(peerMissing("containerd-nydus-grpc"), peerMissing("convert")) },
 		TrustedAttr: trustedMissing,
+		History:     historyMissing,
 	}
 }
 
@@ -89,6 +91,13 @@ func containerdMissing() string {
 func peerMissing(name string) string {
 	if _, err := os.Stat(Peer(name)); err != nil {
 		return "no program " + Peer(name) + " (scripts/install-deps builds it)"
+	}
+	return ""
+}
+
+func historyMissing() string {
+	if err := exec.Command("git", "-C", ModuleRoot(), "rev-parse", "--quiet", "--verify", "HEAD^^{tree}").Run(); err != nil {
+		return "no git, or a checkout without the commit before this one"
 	}
 	return ""
 }

@@ -53,6 +53,7 @@ const (
 	Containerd  Feature = "containerd"  // containerd, runc, lazy pulls and a registry, as root
 	Snapshotter Feature = "snapshotter" // nydus-snapshotter and its converter are built
 	TrustedAttr Feature = "trusted"     // trusted.* xattrs can be written in the temporary directory
+	History     Feature = "history"     // git, and the commit before this one
 )
 
 // Need ends the test unless the machine has every one of the features: as a
