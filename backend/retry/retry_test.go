@@ -23,7 +23,7 @@ var errReset = errors.New("connection reset")
 
 // read reads 8 bytes at 4 from a back end with faults, one per try; it returns
 // what was asked for and how long all took.
-func read(t *testing.T, ctx context.Context, o Options, faults ...backendtest.Fault) (n int, err error, asked []backendtest.Read, took time.Duration) {
+func read(t *testing.T, ctx context.Context, o Options, faults ...backendtest.Fault) (n int, asked []backendtest.Read, took time.Duration, err error) {
 	t.Helper()
 	inner := backendtest.Faulty(backendtest.Memory{"id": []byte("0123456789abcdef")}, func(r backendtest.Read) backendtest.Fault {
 		asked = append(asked, r)
@@ -43,7 +43,7 @@ func read(t *testing.T, ctx context.Context, o Options, faults ...backendtest.Fa
 	if err == nil && string(p) != "456789ab" {
 		t.Errorf("got %q", p)
 	}
-	return n, err, asked, time.Since(begin)
+	return n, asked, time.Since(begin), err
 }
 
 func TestReadAt(t *testing.T) {
@@ -71,7 +71,7 @@ func TestReadAt(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				n, err, asked, took := read(t, t.Context(), Options{}, tt.faults...)
+				n, asked, took, err := read(t, t.Context(), Options{}, tt.faults...)
 				if !errors.Is(err, tt.err) || (err == nil) != (n == 8) {
 					t.Errorf("got %d, %v, want error %v", n, err, tt.err)
 				}
@@ -95,7 +95,7 @@ func TestWhoAsksDecidesHowOften(t *testing.T) {
 		{"prefetch", backend.ForPrefetch(t.Context()), []bool{false, false}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err, asked, _ := read(t, tt.ctx, Options{Pause: time.Nanosecond}, backendtest.Fault{Err: errReset})
+			_, asked, _, err := read(t, tt.ctx, Options{Pause: time.Nanosecond}, backendtest.Fault{Err: errReset})
 			var got []bool
 			for _, r := range asked {
 				got = append(got, r.Origin)
@@ -137,7 +137,7 @@ func TestAnEndedContextEndsThePause(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
 		o := Options{Pause: time.Hour, Max: time.Hour, Total: 3 * time.Hour}
-		_, err, asked, took := read(t, ctx, o, backendtest.Fault{Err: errReset})
+		_, asked, took, err := read(t, ctx, o, backendtest.Fault{Err: errReset})
 		if !errors.Is(err, errReset) || len(asked) != 1 || took != time.Second {
 			t.Errorf("got %v after %d tries and %v", err, len(asked), took)
 		}
