@@ -92,8 +92,8 @@ func (r *Registry) Open(_ context.Context, id string) (backend.Blob, error) {
 		return nil, &backend.Error{Blob: fmt.Sprintf("%.80q", id), Host: r.opt.Host, Class: backend.ErrNotFound,
 			Cause: errDigest, Remedy: "keep it in a directory and use localfs"}
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	return &blob{r: r, id: id, ctx: ctx, cancel: cancel}, nil
+	b := &blob{r: r, id: id}
+	return httprange.NewBlob(id, r.opt.Host, b.read), nil
 }
 
 // url is where the registry has a blob.

@@ -5,9 +5,12 @@ import (
 	"time"
 
 	"vrafs/backend"
+	"vrafs/backend/httpproxy"
 	"vrafs/backend/localfs"
+	"vrafs/backend/oss"
 	"vrafs/backend/registry"
 	"vrafs/backend/retry"
+	"vrafs/backend/s3"
 	"vrafs/config"
 	"vrafs/internal/httprange"
 )
@@ -25,16 +28,40 @@ func (d *Daemon) openBackend(place string, c *config.Config) (backend.Opener, fu
 		o, err := localfs.New(d.o, localfs.Options{File: b.LocalFS.BlobFile, Dir: b.LocalFS.Dir, AltDirs: b.LocalFS.AltDirs})
 		return o, func() {}, err
 	case config.RegistryType:
-		return d.openRegistry(place, b.Registry)
+		return d.openRemote(place, &b.Registry.HTTP, func(h httprange.Options) (remote, error) {
+			return registry.New(d.o, d.registryOptions(place, b.Registry, h))
+		})
+	case config.S3Type:
+		return d.openRemote(place, &b.S3.HTTP, func(h httprange.Options) (remote, error) { return s3.New(d.o, s3Options(b.S3, h)) })
+	case config.OSSType:
+		return d.openRemote(place, &b.OSS.HTTP, func(h httprange.Options) (remote, error) { return oss.New(d.o, ossOptions(b.OSS, h)) })
+	case config.HTTPProxyType:
+		return d.openRemote(place, &b.HTTPProxy.HTTP, func(h httprange.Options) (remote, error) {
+			return httpproxy.New(d.o, httpproxy.Options{HTTP: h, Addr: b.HTTPProxy.Addr.Reveal(), Path: b.HTTPProxy.Path})
+		})
 	default:
-		return nil, nil, fmt.Errorf("backend type `%s` is not built into this version; use localfs or registry", b.Type)
+		return nil, nil, fmt.Errorf("backend type `%s` is not built into this version; use localfs or one of the network", b.Type)
 	}
 }
 
-// remote puts what all network back ends need around one. Pauses between tries
-// hold no share of the bytes under way.
-func (d *Daemon) remote(o backend.Opener, h *config.HTTP) backend.Opener {
-	return retry.New(d.fetchBytes.Wrap(o), retry.Options{Retries: int(h.RetryLimit)})
+// A remote is a network back end.
+type remote interface {
+	backend.Opener
+	Close()
+}
+
+// openRemote makes a network back end, and puts around it what all of them need.
+// Pauses between tries hold no share of the bytes under way.
+func (d *Daemon) openRemote(place string, h *config.HTTP, open func(httprange.Options) (remote, error)) (backend.Opener, func(), error) {
+	opt, err := d.httpOptions(place, h)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := open(opt)
+	if err != nil {
+		return nil, nil, err
+	}
+	return retry.New(d.fetchBytes.Wrap(r), retry.Options{Retries: int(h.RetryLimit)}), r.Close, nil
 }
 
 func (d *Daemon) httpOptions(place string, h *config.HTTP) (httprange.Options, error) {
@@ -45,20 +72,26 @@ func (d *Daemon) httpOptions(place string, h *config.HTTP) (httprange.Options, e
 	}, err
 }
 
-func (d *Daemon) openRegistry(place string, r *config.Registry) (backend.Opener, func(), error) {
-	h, err := d.httpOptions(place, &r.HTTP)
-	if err != nil {
-		return nil, nil, err
-	}
-	reg, err := registry.New(d.o, registry.Options{
+func (d *Daemon) registryOptions(place string, r *config.Registry, h httprange.Options) registry.Options {
+	return registry.Options{
 		HTTP: h, Scheme: r.Scheme, Host: r.Host, Repo: r.Repo, Token: r.RegistryToken.Reveal(),
 		BlobURLScheme: r.BlobURLScheme, BlobRedirectedHost: r.BlobRedirectedHost,
 		Credentials: func() string { return d.setting(place, "registry_auth", r.Auth.Reveal()) },
-	})
-	if err != nil {
-		return nil, nil, err
 	}
-	return d.remote(reg, &r.HTTP), reg.Close, nil
+}
+
+func s3Options(s *config.S3, h httprange.Options) s3.Options {
+	return s3.Options{
+		HTTP: h, Scheme: s.Scheme, Endpoint: s.Endpoint, Region: s.Region, Bucket: s.BucketName, Prefix: s.ObjectPrefix,
+		AccessKeyID: s.AccessKeyID.Reveal(), AccessKeySecret: s.AccessKeySecret.Reveal(),
+	}
+}
+
+func ossOptions(o *config.OSS, h httprange.Options) oss.Options {
+	return oss.Options{
+		HTTP: h, Scheme: o.Scheme, Endpoint: o.Endpoint, Bucket: o.BucketName, Prefix: o.ObjectPrefix,
+		AccessKeyID: o.AccessKeyID.Reveal(), AccessKeySecret: o.AccessKeySecret.Reveal(),
+	}
 }
 
 // setting is what the API set for a mountpoint or for the daemon, and else what was

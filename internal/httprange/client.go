@@ -52,6 +52,8 @@ type Options struct {
 	// Header is added to every request, where the request has no such header.
 	Header http.Header
 	Proxy  Proxy
+	// Socket is a Unix socket through which every server is reached; or empty.
+	Socket string
 }
 
 // UserAgent is what nydusd calls itself; servers and proxies have rules for it.
@@ -79,8 +81,14 @@ func New(o opener.Opener, opt Options) (*Client, error) {
 		return nil, err
 	}
 	dialer := &net.Dialer{Timeout: opt.ConnectTimeout, KeepAlive: 30 * time.Second}
+	dial := dialer.DialContext
+	if opt.Socket != "" {
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", opt.Socket)
+		}
+	}
 	transport := &http.Transport{
-		DialContext:            dialer.DialContext,
+		DialContext:            dial,
 		TLSClientConfig:        &tls.Config{RootCAs: roots, InsecureSkipVerify: opt.SkipVerify},
 		TLSHandshakeTimeout:    opt.ConnectTimeout,
 		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{},

@@ -39,13 +39,19 @@ func (r *Reply) Redirect() bool {
 // earlier, and only then; the cause of ctx if that ended; otherwise a
 // *backend.Error, with the reply beside it if there was one.
 func (c *Client) Range(ctx context.Context, u *url.URL, authorization string, p []byte, off uint64) (Reply, error) {
-	if off > math.MaxInt64-uint64(len(p)) {
-		return Reply{}, io.ErrUnexpectedEOF
-	}
-	h := http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", off, off+uint64(len(p))-1)}}
+	h := http.Header{}
 	if authorization != "" {
 		h.Set("Authorization", authorization)
 	}
+	return c.RangeWith(ctx, u, h, p, off)
+}
+
+// RangeWith is Range with other headers, which are its own from now on.
+func (c *Client) RangeWith(ctx context.Context, u *url.URL, h http.Header, p []byte, off uint64) (Reply, error) {
+	if off > math.MaxInt64-uint64(len(p)) {
+		return Reply{}, io.ErrUnexpectedEOF
+	}
+	h.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+uint64(len(p))-1))
 	if !c.proxy.serves(ctx) {
 		return c.read(ctx, c.direct, u, h, p, off)
 	}

@@ -34,6 +34,7 @@ func init() {
 		RaceBuild:   func() string { return programMissing("gcc") },
 		Registry:    func() string { return programMissing("docker-registry") },
 		Nginx:       func() string { return programMissing("nginx") },
+		Versitygw:   func() string { return peerMissing("versitygw") },
 		Samples:     testdataMissing,
 		Containerd:  containerdMissing,
 		Snapshotter: func() string { return first(peerMissing("containerd-nydus-grpc"), peerMissing("convert")) },

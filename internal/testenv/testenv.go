@@ -49,6 +49,7 @@ const (
 	RaceBuild   Feature = "race"        // programs can be built with the race detector: a C compiler
 	Registry    Feature = "registry"    // Debian's docker-registry
 	Nginx       Feature = "nginx"       // nginx with its slice module
+	Versitygw   Feature = "versitygw"   // the S3 server of that name
 	Samples     Feature = "testdata"    // the published sample images
 	Containerd  Feature = "containerd"  // containerd, runc, lazy pulls and a registry, as root
 	Snapshotter Feature = "snapshotter" // nydus-snapshotter and its converter are built

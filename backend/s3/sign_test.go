@@ -1,0 +1,33 @@
+package s3
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestSignatureOfTheManual is "GET Object" of AWS's examples for version 4.
+func TestSignatureOfTheManual(t *testing.T) {
+	const empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	canonical := strings.Join([]string{"GET", "/test.txt", "",
+		"host:examplebucket.s3.amazonaws.com", "range:bytes=0-9", "x-amz-content-sha256:" + empty, "x-amz-date:20130524T000000Z", "",
+		"host;range;x-amz-content-sha256;x-amz-date", empty}, "\n")
+	s := &signer{secret: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", region: "us-east-1"}
+	stamp := "20130524T000000Z"
+	if got, want := s.signature(stamp, s.scope(stamp), canonical), "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestSignaturesNameWhatTheySign(t *testing.T) {
+	s := &signer{"AKID", "secret", "eu-1", func() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600)) }}
+	h := http.Header{}
+	s.sign(&url.URL{Scheme: "https", Host: "s3.example:9000", Path: "/b/a b", RawPath: "/b/a%20b"}, h)
+	got := h.Get("Authorization")
+	want := "AWS4-HMAC-SHA256 Credential=AKID/20260102/eu-1/s3/aws4_request, SignedHeaders=host;x-amz-content-sha256;x-amz-date, Signature="
+	if !strings.HasPrefix(got, want) || len(got) != len(want)+64 || h.Get("X-Amz-Date") != "20260102T020405Z" || h.Get("X-Amz-Content-Sha256") != "UNSIGNED-PAYLOAD" {
+		t.Errorf("got %v", h)
+	}
+}

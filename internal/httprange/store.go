@@ -1,0 +1,72 @@
+package httprange
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"vrafs/backend"
+	"vrafs/internal/opener"
+)
+
+// A Store is blobs that lie under one address. It is a backend.Opener.
+type Store struct {
+	Client *Client
+	// Base is the address of all of them; a blob's id is added to its path.
+	Base url.URL
+	// Sign adds to a request's header what shows who asks; nil adds nothing.
+	Sign func(u *url.URL, h http.Header)
+	// Denied says what to do where the store doesn't let us in.
+	Denied string
+}
+
+// Open implements backend.Opener. It asks nobody.
+func (s *Store) Open(_ context.Context, id string) (backend.Blob, error) {
+	if err := opener.Name(id); err != nil {
+		return nil, &backend.Error{Host: s.Base.Host, Cause: err, Class: backend.ErrPermanent}
+	}
+	u := s.Base
+	u.Path += id
+	u.RawPath = escape(u.Path)
+	return NewBlob(id, u.Host, func(ctx context.Context, p []byte, off uint64) (Reply, error) {
+		h := http.Header{}
+		if s.Sign != nil {
+			s.Sign(&u, h)
+		}
+		rep, err := s.Client.RangeWith(ctx, &u, h, p, off)
+		return rep, s.explain(&rep, err)
+	}), nil
+}
+
+// Close drops connections.
+func (s *Store) Close() { s.Client.Close() }
+
+// explain adds what to do about a refusal.
+func (s *Store) explain(rep *Reply, err error) error {
+	e := (*backend.Error)(nil)
+	switch {
+	case !errors.As(err, &e) || e.Remedy != "":
+	case rep.Status == http.StatusUnauthorized || rep.Status == http.StatusForbidden:
+		e.Remedy = s.Denied
+	case rep.Redirect():
+		e.Remedy = "configure the address that it redirects to"
+	}
+	return err
+}
+
+// escape encodes a path as signatures have it: every byte but the unreserved ones
+// and the slash (RFC 3986, section 2.3).
+func escape(path string) string {
+	var b strings.Builder
+	for _, c := range []byte(path) {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~/", c) >= 0 {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
