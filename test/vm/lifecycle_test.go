@@ -156,3 +156,25 @@ func reboot(t *testing.T, m *Machine, s *share) {
 	s.mount(t, m)
 	s.compare(t, m)
 }
+
+// TestGuestUsesPackedRings has a kernel's driver drive packed rings, and hand them
+// back and forth.
+func TestGuestUsesPackedRings(t *testing.T) {
+	needVM(t)
+	tree := testtree.Make(t, testtree.Small(4))
+	addProgram(t, tree)
+	s := makeImage(t, variants[0], tree).serve(t)
+	s.device.Packed = true
+	m := bootWith(t, Series[len(Series)-1], Options{PlugMB: 512}, s)
+	s.checkTree(t, m)
+	const ringPacked = 34
+	features := "/sys/bus/virtio/devices/virtio0/features" // a digit for each bit
+	got := call[guestapi.ReadAtResult](t, m, guestapi.ReadAt, guestapi.ReadAtArgs{Path: features, Offsets: []int64{ringPacked}, Length: 1})
+	if got.Digests[0] != hexDigest([]byte("1")) {
+		t.Fatal("the guest did not agree to packed rings")
+	}
+	pauseUnderLoad(t, m, s)
+	plugUnderLoad(t, m, s)
+	resetUnderLoad(t, m, s)
+	s.compare(t, m)
+}

@@ -28,6 +28,8 @@ type Filesystem struct {
 	Tag       string
 	Queues    int // request queues; 0 means 1
 	QueueSize int // descriptors; 0 means 1024
+	// Packed offers the guest packed rings instead of split ones.
+	Packed bool
 	// Gone, unless nil, is closed when the back-end has ended. QEMU is then killed:
 	// it never reconnects, and the guest would wait for ever.
 	Gone <-chan struct{}
@@ -84,7 +86,7 @@ func (o *Options) arguments(dir string) []string {
 	}
 	for i, f := range o.Filesystems {
 		args = append(args, "-chardev", fmt.Sprintf("socket,id=fs%d,path=%s", i, f.Socket), "-device",
-			fmt.Sprintf("vhost-user-fs-pci,chardev=fs%d,tag=%s,num-request-queues=%d,queue-size=%d", i, f.Tag, f.Queues, f.QueueSize))
+			fmt.Sprintf("vhost-user-fs-pci,chardev=fs%d,tag=%s,num-request-queues=%d,queue-size=%d,packed=%t", i, f.Tag, f.Queues, f.QueueSize, f.Packed))
 	}
 	return args
 }
