@@ -65,26 +65,41 @@ func TestImageTruncatedUnderTheReaderEndsInAnError(t *testing.T) {
 	}
 }
 
-func TestSignalEndsABuildAndRemovesWhatItWrote(t *testing.T) {
+// A halfBuild is nydus-image with the first half of a tar from a FIFO before it.
+type halfBuild struct {
+	*exec.Cmd
+	stderr bytes.Buffer
+	source *os.File // where the other half would come from
+}
+
+func startHalfBuild(t *testing.T, args ...string) *halfBuild {
+	t.Helper()
 	testenv.Need(t, testenv.Root)
-	dir := t.TempDir()
-	in, blob := filepath.Join(dir, "in.tar"), filepath.Join(dir, "blob")
+	in := filepath.Join(t.TempDir(), "in.tar")
 	must(t, unix.Mkfifo(in, 0o600))
 	layer := layerTar(t, converterLayers[0]...)
-	cmd := nydusImageCommand(t.Context(), "create", "-t", "tar-rafs", "--blob-inline-meta", "--blob", blob, in)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	must(t, cmd.Start())
-	w, err := os.OpenFile(in, os.O_WRONLY, 0)
+	b := &halfBuild{Cmd: nydusImageCommand(t.Context(), append([]string{"create", "-t", "tar-rafs", "--blob-inline-meta", in}, args...)...)}
+	b.Stderr = &b.stderr
+	must(t, b.Start())
+	var err error
+	b.source, err = os.OpenFile(in, os.O_WRONLY, 0)
 	must(t, err)
-	_, err = w.Write(layer[:len(layer)/2])
-	must(t, err, cmd.Process.Signal(unix.SIGTERM))
+	t.Cleanup(func() { b.source.Close() })
+	_, err = b.source.Write(layer[:len(layer)/2])
+	must(t, err)
+	return b
+}
+
+func TestSignalEndsABuildAndRemovesWhatItWrote(t *testing.T) {
+	blob := filepath.Join(t.TempDir(), "blob")
+	b := startHalfBuild(t, "--blob", blob)
+	must(t, b.Process.Signal(unix.SIGTERM))
 	// The writer goes away as well, as it does when a whole pipeline is stopped, and
 	// may be noticed first.
-	must(t, w.Close())
-	noticed := stderr.String
-	if got := exitOf(cmd.Wait()); got != 1 || noticed() != "Error: interrupted\n" && !strings.Contains(noticed(), "unexpected EOF") {
-		t.Errorf("exit %d: %s", got, stderr.String())
+	must(t, b.source.Close())
+	got := exitOf(b.Wait())
+	if said := b.stderr.String(); got != 1 || said != "Error: interrupted\n" && !strings.Contains(said, "unexpected EOF") {
+		t.Errorf("exit %d: %s", got, said)
 	}
 	if _, err := os.Stat(blob); err == nil {
 		t.Error("the blob is still there")
@@ -92,22 +107,12 @@ func TestSignalEndsABuildAndRemovesWhatItWrote(t *testing.T) {
 }
 
 func TestSignalEndsABuildWhoseSourceIsSilent(t *testing.T) {
-	testenv.Need(t, testenv.Root)
-	dir := t.TempDir()
-	in, blobs := filepath.Join(dir, "in.tar"), filepath.Join(dir, "blobs")
-	must(t, unix.Mkfifo(in, 0o600), os.Mkdir(blobs, 0o700))
-	layer := layerTar(t, converterLayers[0]...)
-	cmd := nydusImageCommand(t.Context(), "create", "-t", "tar-rafs", "--blob-inline-meta", "-D", blobs, in)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	must(t, cmd.Start())
-	w, err := os.OpenFile(in, os.O_WRONLY, 0)
-	must(t, err)
-	defer w.Close()
-	_, err = w.Write(layer[:len(layer)/2])
-	must(t, err, cmd.Process.Signal(unix.SIGTERM))
-	if got := exitOf(cmd.Wait()); got != 1 || stderr.String() != "Error: interrupted\n" {
-		t.Errorf("exit %d: %s", got, stderr.String())
+	blobs := t.TempDir()
+	b := startHalfBuild(t, "-D", blobs)
+	must(t, b.Process.Signal(unix.SIGTERM))
+	got := exitOf(b.Wait())
+	if said := b.stderr.String(); got != 1 || said != "Error: interrupted\n" {
+		t.Errorf("exit %d: %s", got, said)
 	}
 	if left, err := os.ReadDir(blobs); err != nil || len(left) > 0 {
 		t.Errorf("%v is still there, %v", left, err)
