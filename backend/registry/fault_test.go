@@ -32,6 +32,10 @@ func status(code int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "trouble", code) }
 }
 
+// slowTimeout is the time that faults which only time can tell are given: long
+// enough for an honest answer of a busy machine.
+const slowTimeout = time.Second
+
 // faults are what a network can do to a read of 16 bytes at 64. Another try cures
 // each.
 var faults = map[string]http.HandlerFunc{
@@ -45,7 +49,7 @@ var faults = map[string]http.HandlerFunc{
 	"slow loris": func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Range", "bytes 64-79/65536")
 		w.WriteHeader(http.StatusPartialContent)
-		tick := time.NewTicker(50 * time.Millisecond) // 16 bytes take longer than is allowed
+		tick := time.NewTicker(slowTimeout / 10) // 16 bytes take longer than is allowed
 		defer tick.Stop()
 		for i := range 16 {
 			select {
@@ -76,6 +80,11 @@ func TestFaults(t *testing.T) {
 	id := server.Push(t, repo, payload)
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			timeout := time.Minute
+			if name == "stall" || name == "slow loris" {
+				timeout = slowTimeout
+			}
 			var left atomic.Int64
 			host := testregistry.Proxy(t, server.URL, func(w http.ResponseWriter, r *http.Request) bool {
 				if left.Add(-1) >= 0 {
@@ -84,7 +93,7 @@ func TestFaults(t *testing.T) {
 				}
 				return false
 			})
-			r := open(t, host, func(o *Options) { o.HTTP.Timeout = 200 * time.Millisecond })
+			r := open(t, host, func(o *Options) { o.HTTP.Timeout = timeout })
 			b, err := retry.New(r, retry.Options{Retries: 2, Pause: time.Millisecond}).Open(t.Context(), id)
 			if err != nil {
 				t.Fatal(err)
