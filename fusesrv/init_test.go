@@ -141,3 +141,15 @@ func TestSwappedInitEndsTheSessionWithoutReply(t *testing.T) {
 		t.Errorf("got a reply of %d bytes, error %v, settings %+v, want none", n, err, s.Settings())
 	}
 }
+
+// TestMaxWriteIsWhatWasAgreed by a predecessor, if that is more than ours.
+func TestMaxWriteIsWhatWasAgreed(t *testing.T) {
+	s := fusesrv.NewServer(nil, fusesrv.Options{MaxWrite: 4096})
+	if got := s.MaxWrite(); got != 4096 {
+		t.Errorf("before INIT: %d", got)
+	}
+	s.Restore(fusesrv.Settings{MaxWrite: 1 << 20})
+	if got := s.MaxWrite(); got != 1<<20 {
+		t.Errorf("after a takeover: %d", got)
+	}
+}

@@ -66,6 +66,10 @@ func NewServer(fs FS, o Options) *Server {
 // Stats counts the requests of every view without Stats of its own.
 func (s *Server) Stats() *Stats { return &s.stats }
 
+// MaxWrite is the most bytes of data in one request: what INIT has agreed on, or
+// will.
+func (s *Server) MaxWrite() uint32 { return max(s.o.MaxWrite, s.Settings().MaxWrite) }
+
 // Handle serves one request: in holds it, out takes the reply, both in any
 // pieces. It returns the length of the reply, 0 if there is none; or pending, and
 // then r, with neither in nor out, has to go through Wait and Finish. r must not

@@ -40,7 +40,7 @@ func mountImage(t *testing.T, im *testimage.Image, o fusesrvtest.StackOptions) *
 	ctx, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	go func() {
-		m.ended <- m.Serve(ctx, m.stack.Server, devfuse.ServeOptions{Threads: 4, Workers: 8, MaxWrite: 1 << 20})
+		m.ended <- m.Serve(ctx, m.stack.Server, devfuse.ServeOptions{Threads: 4, Workers: 8})
 	}()
 	t.Cleanup(func() {
 		if err := m.Unmount(); err != nil {
@@ -225,7 +225,7 @@ func TestServeGoesOnAfterAnother(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- conn.Serve(ctx, next.Server, devfuse.ServeOptions{Threads: 2, Workers: 4, MaxWrite: 1 << 20})
+		ended <- conn.Serve(ctx, next.Server, devfuse.ServeOptions{Threads: 2, Workers: 4})
 	}()
 	dropCaches(t)
 	again, err := os.ReadDir(m.Dir())

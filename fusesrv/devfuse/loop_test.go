@@ -49,7 +49,7 @@ func connect(t testing.TB, s *fusesrv.Server) (kernel int) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- c.Serve(ctx, s, ServeOptions{Threads: 1, Workers: 1, MaxWrite: 4096}) }()
+	go func() { ended <- c.Serve(ctx, s, ServeOptions{Threads: 1, Workers: 1}) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {

@@ -17,8 +17,6 @@ import (
 type ServeOptions struct {
 	Threads int // that read requests, at least 1
 	Workers int // requests that may wait for data at once, at least 1
-	// MaxWrite is that of the server's Options, in bytes.
-	MaxWrite uint32
 	// Survive lets requests outlive this process where somebody else holds the
 	// connection's descriptor: all threads read from that one. With descriptors of
 	// their own, which share no lock in the kernel, the requests read through one
@@ -58,7 +56,7 @@ func (c *Conn) Serve(ctx context.Context, s *fusesrv.Server, o ServeOptions) err
 		return fmt.Errorf("eventfd: %w", err)
 	}
 	defer unix.Close(wake)
-	e := &session{s: s, ctx: waits, in: int(o.MaxWrite) + 2*pageSize, wake: wake, failed: make(chan error, 1), keep: o.Keep,
+	e := &session{s: s, ctx: waits, in: int(s.MaxWrite()) + 2*pageSize, wake: wake, failed: make(chan error, 1), keep: o.Keep,
 		room: o.Threads + o.Workers}
 	e.pool = pool{e: e, room: o.Workers}
 	fds, clones := c.descriptors(o)

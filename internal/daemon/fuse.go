@@ -72,7 +72,7 @@ func (f *fuse) serve(ctx context.Context) error {
 		f.askAgain()
 	}
 	return f.conn.Serve(ctx, f.server, devfuse.ServeOptions{
-		Threads: int(f.d.cfg.FUSE.Threads), Workers: int(f.d.cfg.Limits.Workers), MaxWrite: fuseMaxWrite,
+		Threads: int(f.d.cfg.FUSE.Threads), Workers: int(f.d.cfg.Limits.Workers),
 		Survive: f.d.cfg.Supervisor != "" || f.d.keeping.on(),
 		Keep:    func() bool { return f.d.leaves(context.Cause(ctx)) },
 	})
