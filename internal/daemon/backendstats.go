@@ -13,6 +13,7 @@ type backendStats struct {
 	millis               atomic.Uint64
 	sizeMillis           [api.NumBuckets]atomic.Uint64
 	sizes                [api.NumBuckets]atomic.Uint64
+	causes               causes
 	cross                [api.NumBuckets][api.NumBuckets]atomic.Uint64
 }
 
@@ -21,6 +22,7 @@ func (s *backendStats) observe(bytes int, took time.Duration, err error) {
 	s.count.Add(1)
 	if err != nil {
 		s.errors.Add(1)
+		s.causes.add(err)
 		return
 	}
 	ms := uint64(took.Milliseconds())

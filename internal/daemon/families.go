@@ -66,7 +66,7 @@ func (im *image) families(s *familySet) {
 	b := im.backend.snapshot(im.config.Backend.Type)
 	label := []string{"mountpoint", im.place, "type", b.BackendType}
 	s.counter("vrafs_backend_requests_total", "Requests to the back end.", b.ReadCount, label...)
-	s.counter("vrafs_backend_errors_total", "Requests to the back end that failed.", b.ReadErrors, label...)
+	im.backend.causes.families(s, label...)
 	s.counter("vrafs_backend_bytes_total", "Bytes that came from the back end.", b.ReadAmountTotal, label...)
 	s.add("counter", "vrafs_backend_seconds_total", "Time spent in requests to the back end.", float64(b.ReadCumulativeLatencyTotal)/1000, label...)
 	for _, st := range im.cache.BlobStates() {
