@@ -77,6 +77,7 @@ var wantNames = []string{"", "data", "data/file0", "data/file1", "data/file2", "
 
 func TestConverterLibraryPacksMergesAndUnpacks(t *testing.T) {
 	testenv.Need(t, needed...)
+	testenv.Long(t)
 	layers := [][]byte{programLayer(t), dataLayer(t)}
 	for _, tt := range []struct {
 		name string
@@ -119,6 +120,7 @@ func (c *conversion) checkUnpacked(t *testing.T, layers [][]byte) {
 
 func TestConverterLibraryRefersToLayersAsTheyAre(t *testing.T) {
 	testenv.Need(t, needed...)
+	testenv.Long(t)
 	layers := [][]byte{compress(t, programLayer(t)), compress(t, dataLayer(t))}
 	c := convert(t, layers, "-oci-ref")
 	for i, l := range layers {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -167,7 +168,7 @@ func (c *conversion) push(t testing.TB, registry, repository, tag string) {
 	must(t, err)
 	add("layer.v1.tar+gzip", boot, compress(t, boot), "bootstrap")
 	config := upload(t, base, marshal(t, map[string]any{
-		"architecture": "amd64", "os": "linux", "config": map[string]any{"Cmd": []string{"/reader"}},
+		"architecture": runtime.GOARCH, "os": "linux", "config": map[string]any{"Cmd": []string{"/reader"}},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": diffs},
 	}))
 	config.MediaType = mediaPrefix + "config.v1+json"

@@ -1,11 +1,13 @@
 package containerd
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -66,12 +68,24 @@ func runInside() (status int, err error) {
 		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
 		Pdeathsig:  unix.SIGKILL,
 	}
-	err = cmd.Run()
+	err = runUntilSignal(cmd)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return max(1, exit.ExitCode()), nil
 	}
 	return cmd.ProcessState.ExitCode(), err
+}
+
+// runUntilSignal runs cmd to its end, and kills it when this process shall end: then
+// there still is time to clean up.
+func runUntilSignal(cmd *exec.Cmd) error {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })()
+	return cmd.Wait()
 }
 
 // settle makes the namespaces usable.
