@@ -373,6 +373,13 @@ func (l *load) end() {
 // the same guest, with the same nodes, and no INIT.
 func TestKilledDaemonLosesNoRequest(t *testing.T) {
 	testenv.Long(t)
+	cfg := vhostusertest.GuestConfig{Order: vhostusertest.CloudHypervisor, Inflight: true, Rings: 3}
+	t.Run("split", func(t *testing.T) { killUnderLoad(t, cfg) })
+	cfg.Packed = true
+	t.Run("packed", func(t *testing.T) { killUnderLoad(t, cfg) })
+}
+
+func killUnderLoad(t *testing.T, cfg vhostusertest.GuestConfig) {
 	im := smallImage(t)
 	sock, api := sockets(t)
 	p := virtiofs(t, sock, api).ready()
@@ -380,7 +387,7 @@ func TestKilledDaemonLosesNoRequest(t *testing.T) {
 	p.must(204, "POST", a, im.mountBody(""))
 	p.must(204, "POST", b, im.mountBody(""))
 	p.must(204, "DELETE", a, "")
-	g := boot(t, sock, vhostusertest.GuestConfig{Order: vhostusertest.CloudHypervisor, Inflight: true, Rings: 3})
+	g := boot(t, sock, cfg)
 	files := g.tree(t, "/rafs/b/lowerdir", im.Tree)
 	l := startLoad(t, g, files)
 	defer l.end()
