@@ -39,6 +39,9 @@ func TestMergeFillsTheBlobTableAndNoMore(t *testing.T) {
 		version rafs.Version
 		most    int
 	}{{rafs.V6, rafs.V6MaxBlobs}, {rafs.V5, rafs.V5MaxBlobs}} {
+		if tt.version == rafs.V5 && !testenv.Soak() {
+			continue // four times as many
+		}
 		t.Run(fmt.Sprint("v", tt.version), func(t *testing.T) {
 			layers, blobs := manyLayers(t, tt.most+1, build.Options{Version: tt.version})
 			merge := func(list ...build.Layer) ([]string, error) {
