@@ -6,6 +6,7 @@ import (
 
 	"vrafs/backend"
 	"vrafs/backend/httpproxy"
+	"vrafs/backend/localdisk"
 	"vrafs/backend/localfs"
 	"vrafs/backend/oss"
 	"vrafs/backend/registry"
@@ -27,6 +28,9 @@ func (d *Daemon) openBackend(place string, c *config.Config) (backend.Opener, fu
 	case config.LocalFSType:
 		o, err := localfs.New(d.o, localfs.Options{File: b.LocalFS.BlobFile, Dir: b.LocalFS.Dir, AltDirs: b.LocalFS.AltDirs})
 		return o, func() {}, err
+	case config.LocalDiskType:
+		o, err := localdisk.New(d.o, localdisk.Options{Path: b.LocalDisk.DevicePath, Whole: b.LocalDisk.DisableGPT})
+		return o, func() {}, err
 	case config.RegistryType:
 		return d.openRemote(place, &b.Registry.HTTP, func(h httprange.Options) (remote, error) {
 			return registry.New(d.o, d.registryOptions(place, b.Registry, h))
@@ -40,7 +44,7 @@ func (d *Daemon) openBackend(place string, c *config.Config) (backend.Opener, fu
 			return httpproxy.New(d.o, httpproxy.Options{HTTP: h, Addr: b.HTTPProxy.Addr.Reveal(), Path: b.HTTPProxy.Path})
 		})
 	default:
-		return nil, nil, fmt.Errorf("backend type `%s` is not built into this version; use localfs or one of the network", b.Type)
+		return nil, nil, fmt.Errorf("unsupported backend type `%s`", b.Type)
 	}
 }
 

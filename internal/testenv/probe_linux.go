@@ -35,6 +35,7 @@ func init() {
 		Registry:    func() string { return programMissing("docker-registry") },
 		Nginx:       func() string { return programMissing("nginx") },
 		Versitygw:   func() string { return peerMissing("versitygw") },
+		Sfdisk:      func() string { return programMissing("sfdisk") },
 		Samples:     testdataMissing,
 		Containerd:  containerdMissing,
 		Snapshotter: func() string { return first(peerMissing("containerd-nydus-grpc"), peerMissing("convert")) },

@@ -50,6 +50,7 @@ const (
 	Registry    Feature = "registry"    // Debian's docker-registry
 	Nginx       Feature = "nginx"       // nginx with its slice module
 	Versitygw   Feature = "versitygw"   // the S3 server of that name
+	Sfdisk      Feature = "sfdisk"      // util-linux's partitioner
 	Samples     Feature = "testdata"    // the published sample images
 	Containerd  Feature = "containerd"  // containerd, runc, lazy pulls and a registry, as root
 	Snapshotter Feature = "snapshotter" // nydus-snapshotter and its converter are built

@@ -1,0 +1,184 @@
+package localdisk
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"vrafs/backend"
+	"vrafs/backend/backendtest"
+	"vrafs/internal/opener"
+	"vrafs/internal/testenv"
+)
+
+// basicType is the type of partitions that are found by name alone.
+const basicType = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7"
+
+// partitioned makes a disk image with a partition per blob, one after the other. The
+// GUID of each is the second half of its id, where it has one.
+func partitioned(t *testing.T, blobs map[string][]byte, kind string) string {
+	t.Helper()
+	testenv.Need(t, testenv.Sfdisk)
+	path := filepath.Join(t.TempDir(), "disk")
+	const start, room = 2048, 8 << 20 / 512 // sectors
+	script, sector := "label: gpt\n", start
+	disk := make([]byte, (start+len(blobs)*room+2048)*512)
+	for id, data := range blobs {
+		line := fmt.Sprintf("start=%d, size=%d, type=%s, name=%q", sector, (len(data)+511)/512, kind, id[:min(len(id), 32)])
+		if g := id[min(len(id), 32):]; g != "" {
+			line += fmt.Sprintf(", uuid=%s-%s-%s-%s-%s", g[:8], g[8:12], g[12:16], g[16:20], g[20:])
+		}
+		script += line + "\n"
+		copy(disk[sector*512:], data)
+		sector += room
+	}
+	if err := os.WriteFile(path, disk, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(testenv.Program("sfdisk"), "--quiet", "--no-reread", path)
+	cmd.Stdin = strings.NewReader(script)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("sfdisk: %v: %s", err, out)
+	}
+	return path
+}
+
+func open(t *testing.T, opt Options) backend.Opener {
+	t.Helper()
+	o, err := New(opener.Local(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// exact gives blobs the lengths they have: partitions end with a sector.
+type exact struct {
+	backend.Opener
+	blobs map[string][]byte
+}
+
+func (e exact) Open(ctx context.Context, id string) (backend.Blob, error) {
+	b, err := e.Opener.Open(ctx, id)
+	if err == nil {
+		b.(*blob).size = min(b.(*blob).size, uint64(len(e.blobs[id])))
+	}
+	return b, err
+}
+
+func TestConformance(t *testing.T) {
+	backendtest.Run(t, func(t *testing.T, blobs map[string][]byte) backend.Opener {
+		return exact{open(t, Options{Path: partitioned(t, blobs, basicType)}), blobs}
+	})
+}
+
+func TestPartitionsAreFoundByTheirNames(t *testing.T) {
+	const linux = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
+	id := strings.Repeat("0123456789abcdef", 4)
+	blobs := map[string][]byte{id: []byte("whole"), "short": []byte("short")}
+	for _, tt := range []struct {
+		name, kind, id, want string
+	}{
+		{"name and GUID, any type", linux, id, "whole"},
+		{"name, basic data", basicType, "short", "short"},
+		{"first half of the id, basic data", basicType, id[:32] + strings.Repeat("f", 32), "whole"},
+		{"first half of the id, another type", linux, id[:32] + strings.Repeat("f", 32), ""},
+		{"name, another type", linux, "short", ""},
+		{"no such name", basicType, "other", ""},
+		{"no name", basicType, "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, err := open(t, Options{Path: partitioned(t, blobs, tt.kind)}).Open(t.Context(), tt.id)
+			if tt.want == "" {
+				if !errors.Is(err, backend.ErrNotFound) || !errors.Is(err, backend.ErrPermanent) {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			p := make([]byte, len(tt.want))
+			if _, err := b.ReadAt(t.Context(), p, 0); err != nil || string(p) != tt.want {
+				t.Errorf("got %q, %v", p, err)
+			}
+		})
+	}
+}
+
+func TestAWholeDeviceIsOneBlob(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(path, []byte("all"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, err := open(t, Options{Path: path, Whole: true}).Open(t.Context(), "any")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	p := make([]byte, 4)
+	if n, err := b.ReadAt(t.Context(), p, 0); n != 3 || !errors.Is(err, io.ErrUnexpectedEOF) || string(p[:3]) != "all" {
+		t.Errorf("got %d %q, %v", n, p, err)
+	}
+}
+
+func TestOpenRefusesWhatIsNoDisk(t *testing.T) {
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, make([]byte, 8192), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{plain, dir, "/dev/null", filepath.Join(dir, "missing")} {
+		if _, err := open(t, Options{Path: path}).Open(t.Context(), "id"); !errors.Is(err, backend.ErrPermanent) {
+			t.Errorf("%s: got %v", path, err)
+		}
+	}
+	if _, err := New(opener.Local(), Options{}); err == nil {
+		t.Error("no device was accepted")
+	}
+}
+
+// TestDamagedTablesAreRefused: one changed byte anywhere that counts, and a partition
+// that reaches past the end.
+func TestDamagedTablesAreRefused(t *testing.T) {
+	path := partitioned(t, map[string][]byte{"blob": []byte("x")}, basicType)
+	disk, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(disk []byte) []byte{
+		"header":   func(d []byte) []byte { d[512+offEntries]++; return d },
+		"entries":  func(d []byte) []byte { d[1024+offName]++; return d },
+		"too many": func(d []byte) []byte { return reheader(d, offCount, maxEntries+1) },
+		"size 0":   func(d []byte) []byte { return reheader(d, offEntryLen, 0) },
+		"far away": func(d []byte) []byte { return reheader(d, offEntries+4, 1<<31) },
+		"cut":      func(d []byte) []byte { return d[:2048*512] },
+		"cut more": func(d []byte) []byte { return d[:2048] },
+	} {
+		changed := filepath.Join(t.TempDir(), "disk")
+		if err := os.WriteFile(changed, change(bytes.Clone(disk)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := open(t, Options{Path: changed}).Open(t.Context(), "blob")
+		if !errors.Is(err, errTable) && !errors.Is(err, errShort) || !errors.Is(err, backend.ErrPermanent) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// reheader changes a field of a disk's header, checksum included.
+func reheader(disk []byte, field int, v uint32) []byte {
+	h := (*[headerLen]byte)(disk[512:])
+	binary.LittleEndian.PutUint32(h[field:], v)
+	binary.LittleEndian.PutUint32(h[offCRC:], headerCRC(*h))
+	return disk
+}
