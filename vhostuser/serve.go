@@ -168,11 +168,7 @@ func (s *session) loop() error {
 func (s *session) serve(m *message) error {
 	h, ok := handlers[m.req]
 	if !ok {
-		if s.unknown++; s.unknown > maxUnknown {
-			return fmt.Errorf("%w: %d unknown messages, last %v", ErrProtocol, s.unknown, m.req)
-		}
-		s.log.warn("unknown message", "request", m.req)
-		return s.ack(m, false)
+		return s.refuseUnknown(m)
 	}
 	if n := len(m.payload); n < h.min || n > h.max {
 		if err := s.ack(m, false); err != nil {
@@ -205,6 +201,18 @@ func (s *session) serve(m *message) error {
 		return fmt.Errorf("%w: %v: %w", ErrProtocol, m.req, err)
 	}
 	return s.ack(m, err == nil)
+}
+
+// refuseUnknown answers a message that nobody handles. An error ends the connection.
+func (s *session) refuseUnknown(m *message) error {
+	if s.unknown++; s.unknown > maxUnknown {
+		return fmt.Errorf("%w: %d unknown messages, last %v", ErrProtocol, s.unknown, m.req)
+	}
+	s.log.warn("unknown message", "request", m.req)
+	if awaited[m.req] && !s.acks(m) {
+		return fmt.Errorf("%w: %v was not offered", ErrProtocol, m.req) // its sender would wait for ever
+	}
+	return s.ack(m, false)
 }
 
 // acks reports whether m asks for an acknowledgement that was agreed on.
