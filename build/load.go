@@ -53,7 +53,7 @@ func openImage(ctx context.Context, im *Image, o loadOptions) (*rafs.Image, *ima
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", im.Name, err)
 	}
-	if _, err := src.Check(ctx, rafs.CheckOptions{MaxProblems: 1}); err != nil {
+	if _, err := src.Check(ctx, rafs.CheckOptions{MaxProblems: 1, Lenient: true}); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", im.Name, err)
 	}
 	m, err := loadTree(src, o)

@@ -18,6 +18,11 @@ const (
 type CheckOptions struct {
 	SkipDigests bool // do not recompute v5 inode digests
 	MaxProblems int  // stop after so many; 0 means 100
+
+	// Lenient leaves out what no reader relies on and no image inherits: reserved
+	// fields, and in v6 counts and sizes that are said twice. It is for images to
+	// build on, whoever made them.
+	Lenient bool
 }
 
 // A Problem is one finding of Check.
@@ -62,6 +67,7 @@ type checker struct {
 	im     *Image
 	ctx    context.Context
 	limit  int
+	strict bool // v6: look at reserved fields and at what is said twice
 	report CheckReport
 	merkle *merkle  // nil: no digests
 	seen   bitset   // v5: table indexes; v6: nids
@@ -101,7 +107,7 @@ func (b bitset) set(i uint64) bool {
 // in v6 is listed in docs/design/check.md. It takes memory for a bit per possible
 // inode and 8 bytes per chunk and per further name of a file. The error is the context's, or the report's Err.
 func (im *Image) Check(ctx context.Context, o CheckOptions) (*CheckReport, error) {
-	c := &checker{im: im, ctx: ctx, limit: o.MaxProblems, budget: im.Size()}
+	c := &checker{im: im, ctx: ctx, limit: o.MaxProblems, strict: im.version == V6 && !o.Lenient, budget: im.Size()}
 	if c.limit <= 0 {
 		c.limit = defaultProblems
 	}
@@ -212,7 +218,7 @@ func (c *checker) directory(dir *Inode) error {
 			if name := direntName(b, i, n); isDots(name) {
 				dots++
 			}
-			if err := checkDirent(dir, b[i*V6DirentSize:]); err != nil {
+			if err := c.dirent(dir, b[i*V6DirentSize:]); err != nil {
 				return err
 			}
 		}

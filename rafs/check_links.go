@@ -5,7 +5,7 @@ import "slices"
 // link notes a name of a v6 inode that has several, or is found to.
 func (c *checker) link(n *Inode, again bool) error {
 	switch {
-	case c.im.version != V6:
+	case !c.strict:
 	case n.nlink > 1 && n.IsRegular():
 		c.linked = append(c.linked, n.ino)
 	case n.nlink == 1 && again:
@@ -17,7 +17,7 @@ func (c *checker) link(n *Inode, again bool) error {
 // totals compares what a v6 image says of its names with those the walk has found.
 // After other findings it would only repeat them.
 func (c *checker) totals() error {
-	if c.im.version != V6 || len(c.report.Problems) > 0 {
+	if !c.strict || len(c.report.Problems) > 0 {
 		return nil
 	}
 	c.path = append(c.path[:0], '/')

@@ -4,7 +4,7 @@ package rafs
 // are zero (sections 2.1 to 2.5). Opening an image doesn't look at them; that they
 // are not zero means damage, or a format this package does not know.
 func (c *checker) reserved() error {
-	if c.im.version != V6 {
+	if !c.strict {
 		return nil
 	}
 	ext := c.im.data[V6ExtOff:][:V6ExtSize]
@@ -37,7 +37,7 @@ func (c *checker) reserved() error {
 // unused checks the reserved bytes of a v6 inode and of the header of its extended
 // attributes (sections 2.8 and 2.12).
 func (c *checker) unused(n *Inode) error {
-	if c.im.version != V6 {
+	if !c.strict {
 		return nil
 	}
 	gaps := [2][2]uint64{{V6CompactReservedAt, V6CompactUAt}, {V6CompactReserved2At, V6CompactSize}}
@@ -58,8 +58,11 @@ func (c *checker) unused(n *Inode) error {
 	return c.zero("xattr.reserved", n.xattr+V6XattrReservedAt, n.xattr+V6XattrHeaderSize)
 }
 
-// checkDirent checks the fields of an entry that a listing doesn't need.
-func checkDirent(dir *Inode, e []byte) error {
+// dirent checks the fields of an entry that a listing doesn't need.
+func (c *checker) dirent(dir *Inode, e []byte) error {
+	if !c.strict {
+		return nil
+	}
 	if t := e[V6DirentTypeAt]; int(t) >= len(direntTypes) {
 		return corrupt(dir.off, "dirent.file_type", "%d", t)
 	}

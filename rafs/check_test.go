@@ -180,6 +180,39 @@ func TestCheckFindsV6Damage(t *testing.T) {
 	}
 }
 
+func TestLenientCheckPassesOverWhatNobodyReliesOn(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		damage func(m *sampleTree, data []byte)
+		fine   bool
+	}{
+		{"reserved_of_the_super_block", func(_ *sampleTree, b []byte) { b[rafs.V6SuperOff+rafs.V6SuperSize-1] = 1 }, true},
+		{"reserved_of_an_inode", func(m *sampleTree, b []byte) { b[m.file.off+rafs.V6ExtendedSize-1] = 1 }, true},
+		{"names_counted_wrong", func(_ *sampleTree, b []byte) { b[rafs.V6SuperOff+rafs.V6SuperInosAt]++ }, true},
+		{"links_counted_wrong", func(m *sampleTree, b []byte) { b[m.file.off+rafs.V6ExtendedNlinkAt] = 3 }, true},
+		{"device_of_other_size", func(_ *sampleTree, b []byte) { b[rafs.V6DeviceOff+rafs.V6DeviceBlocksAt]++ }, true},
+		{"kernel_chunk_size", func(m *sampleTree, b []byte) { b[m.file.off+rafs.V6ExtendedUAt]++ }, true},
+		{"directory_loop", func(m *sampleTree, b []byte) { le.PutUint64(m.entry(b, m.a, "deep"), m.root.nid) }, false},
+		{"block_of_another_chunk", func(m *sampleTree, b []byte) { le.PutUint32(addr(m, b, m.file)[rafs.V6ChunkAddrBlkAt:], 1) }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			m := newSample()
+			data := m.v6()
+			tt.damage(m, data)
+			im, err := rafs.Open(data, rafs.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := im.Check(t.Context(), rafs.CheckOptions{}); err == nil {
+				t.Error("the whole check finds nothing")
+			}
+			if _, err := im.Check(t.Context(), rafs.CheckOptions{Lenient: true}); (err == nil) != tt.fine {
+				t.Errorf("lenient: %v", err)
+			}
+		})
+	}
+}
+
 // chunkTable gives the entries of the chunk table.
 func chunkTable(data []byte) []byte {
 	ext := data[rafs.V6ExtOff:]
