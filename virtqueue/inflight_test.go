@@ -57,7 +57,7 @@ const crashBatch = 5
 // crash dies at a step of the Flush that comes after moved requests.
 func crash(t *testing.T, cfg virtqueuetest.Config, moved int, at virtqueue.CrashPoint, n int) {
 	inflight := virtqueue.HeapInflight(cfg.Size, cfg.Packed)
-	d, q, a, space := newPair(t, cfg, func(c *virtqueue.Config) { c.Inflight = inflight })
+	d, q, a, space := newPairIn(t, 64<<10, cfg, func(c *virtqueue.Config) { c.Inflight = inflight })
 	add(t, d, a, moved)
 	pushAll(q, drainAll(t, q))
 	pollN(t, d, moved)
