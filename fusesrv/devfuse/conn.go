@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -123,6 +124,9 @@ func (c *Conn) Unmount() error {
 	if minor, err := mountedDevice(c.o, c.dir); err != nil || minor != c.id {
 		return nil // somebody else has unmounted it, perhaps mounted something instead
 	}
+	if c.ended() && !dead(c.dir) {
+		return nil // another's mount has our number now
+	}
 	if c.helper {
 		return unmountByHelper(c.dir)
 	}
@@ -134,6 +138,35 @@ func (c *Conn) Unmount() error {
 		return fmt.Errorf("unmount %s: %w", c.dir, err)
 	}
 	return nil
+}
+
+// ended reports whether the kernel has ended the connection. Its number may then be
+// another's.
+func (c *Conn) ended() bool {
+	set := []unix.PollFd{{Fd: int32(c.fd)}}
+	n, err := unix.Poll(set, 0)
+	return err == nil && n > 0 && set[0].Revents&unix.POLLERR != 0
+}
+
+// deadLimit is how long a mount is given to answer that it is dead. One of an aborted
+// connection says so at once; a living one may take its time.
+const deadLimit = 200 * time.Millisecond
+
+// dead reports whether what is mounted on dir has no connection any more.
+func dead(dir string) bool {
+	answer := make(chan error, 1)
+	go func() { // left behind if another's mount never answers
+		var st unix.Statfs_t
+		answer <- unix.Statfs(dir, &st)
+	}()
+	limit := time.NewTimer(deadLimit)
+	defer limit.Stop()
+	select {
+	case err := <-answer:
+		return err == unix.ENOTCONN || err == unix.ECONNABORTED
+	case <-limit.C:
+		return false
+	}
 }
 
 // Abort ends the connection at once: every request, waiting or new, fails. It
