@@ -3,6 +3,7 @@ package limit
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -20,8 +21,11 @@ func TestConformance(t *testing.T) {
 func gated(t *testing.T, b *Bytes) (blob backend.Blob, begun *[]int, gate chan struct{}) {
 	t.Helper()
 	begun, gate = &[]int{}, make(chan struct{})
+	var mu sync.Mutex
 	inner := backendtest.Faulty(backendtest.Memory{"id": make([]byte, 100)}, func(r backendtest.Read) backendtest.Fault {
+		mu.Lock()
 		*begun = append(*begun, r.Len)
+		mu.Unlock()
 		return backendtest.Fault{Wait: gate}
 	})
 	blob, err := b.Wrap(inner).Open(t.Context(), "id")

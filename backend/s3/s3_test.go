@@ -19,6 +19,7 @@ import (
 	"vrafs/internal/httprange"
 	"vrafs/internal/opener"
 	"vrafs/internal/testenv"
+	"vrafs/internal/testregistry"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -34,7 +35,7 @@ const (
 func start(t *testing.T, blobs map[string][]byte) string {
 	t.Helper()
 	testenv.Need(t, testenv.Versitygw)
-	dir, host := t.TempDir(), freePort(t)
+	dir, host := t.TempDir(), testregistry.FreePort(t)
 	for name, data := range blobs {
 		path := filepath.Join(dir, "bucket", prefix+name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, data, 0o644)); err != nil {
@@ -73,16 +74,6 @@ func await(t *testing.T, host string) {
 			t.Fatalf("versitygw does not start: %v", err)
 		}
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func open(t *testing.T, host string, change func(*Options)) *httprange.Store {

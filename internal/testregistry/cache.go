@@ -1,14 +1,11 @@
 package testregistry
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"vrafs/internal/testenv"
@@ -49,36 +46,17 @@ http {
 func StartCache(t testing.TB) string {
 	t.Helper()
 	testenv.Need(t, testenv.Nginx)
-	dir, host := t.TempDir(), freePort(t)
+	dir, host := t.TempDir(), FreePort(t)
 	config := filepath.Join(dir, "nginx.conf")
 	write(t, config, fmt.Appendf(nil, nginxConfig, dir, host))
 	cmd := exec.Command(testenv.Program("nginx"), "-c", config, "-e", "stderr")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
 	// It listens before it says which method of events it uses.
-	lines, said := bufio.NewScanner(stderr), ""
-	for !strings.Contains(said, "using the") && lines.Scan() {
-		said += lines.Text() + "\n"
-	}
-	if lines.Err() != nil || !strings.Contains(said, "using the") {
-		t.Fatalf("nginx does not start: %s", said)
-	}
-	go func() { _, _ = io.Copy(io.Discard, stderr) }() // ends with the program
+	spawn(t, cmd, func(line string) bool { return strings.Contains(line, "using the") })
 	return host
 }
 
-// freePort is an address that was free a moment ago.
-func freePort(t testing.TB) string {
+// FreePort is an address that was free a moment ago.
+func FreePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

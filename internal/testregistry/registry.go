@@ -1,7 +1,6 @@
 package testregistry
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
@@ -14,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"syscall"
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
@@ -80,30 +78,13 @@ func (s *Server) run(t testing.TB, dir string, env []string) {
 	write(t, config, []byte("version: 0.1\nstorage: {filesystem: {}}\n"))
 	cmd := exec.Command(testenv.Program("docker-registry"), "serve", config)
 	cmd.Env = env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	var said bytes.Buffer
-	lines := bufio.NewScanner(stderr)
-	for s.Host == "" && lines.Scan() {
-		said.WriteString(lines.Text() + "\n")
-		if m := listening.FindStringSubmatch(lines.Text()); m != nil {
+	spawn(t, cmd, func(line string) bool {
+		m := listening.FindStringSubmatch(line)
+		if m != nil {
 			s.Host = m[1]
 		}
-	}
-	if s.Host == "" {
-		t.Fatalf("docker-registry does not listen:\n%s", said.String())
-	}
-	go func() { _, _ = io.Copy(io.Discard, stderr) }() // ends with the program
+		return m != nil
+	})
 	s.URL = map[bool]string{false: "http://", true: "https://"}[s.opt.TLS] + s.Host
 }
 

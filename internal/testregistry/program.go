@@ -1,0 +1,36 @@
+package testregistry
+
+import (
+	"bufio"
+	"io"
+	"os/exec"
+	"syscall"
+	"testing"
+)
+
+// spawn runs a program until the test ends. It returns once the program has printed,
+// on its standard error, a line that is ready.
+func spawn(t testing.TB, cmd *exec.Cmd, ready func(line string) bool) {
+	t.Helper()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	said := ""
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		if ready(lines.Text()) {
+			go func() { _, _ = io.Copy(io.Discard, stderr) }() // ends with the program
+			return
+		}
+		said += lines.Text() + "\n"
+	}
+	t.Fatalf("%s does not start:\n%s", cmd.Path, said)
+}
