@@ -50,7 +50,7 @@ func TestAPIErrors(t *testing.T) {
 		{"mount without cache", "POST", "/api/v1/mount?mountpoint=/n", im.mountBody(`{"version":2,"backend":{"type":"localfs","localfs":{"dir":"/b"}}}`), 500,
 			"Rafs v6 must have local blobcache configured"},
 		{"mount with an unknown back end", "POST", "/api/v1/mount?mountpoint=/n",
-			im.mountBody(`{"version":2,"backend":{"type":"localdisk","localdisk":{"device_path":"/dev/x"}},"cache":{"type":"filecache","filecache":{"work_dir":"` + im.cache + `"}}}`), 500, "localdisk"},
+			im.mountBody(`{"version":2,"backend":{"type":"tape"},"cache":{"type":"filecache","filecache":{"work_dir":"` + im.cache + `"}}}`), 500, `unsupported backend type`},
 		{"mount with an encrypted cache", "POST", "/api/v1/mount?mountpoint=/n",
 			im.mountBody(`{"version":2,"backend":{"type":"localfs","localfs":{"dir":"/b"}},"cache":{"type":"filecache","filecache":{"work_dir":"` + im.cache + `","enable_encryption":true,"encryption_key":"00"}}}`), 500, "encrypted cache"},
 		{"mount with a relative prefetch file", "POST", "/api/v1/mount?mountpoint=/n", `{"source":"/","fs_type":"rafs","config":"","prefetch_files":["x"]}`, 500, "invalid prefetch file list"},
