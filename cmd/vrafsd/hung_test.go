@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -157,24 +156,30 @@ func (h *host) hungRead(t *testing.T, p *process) (ended chan error) {
 	return ended
 }
 
-// hangs waits until a read is listed, and gives its number.
-func (p *process) hangs() (unique uint64) {
-	p.t.Helper()
-	p.eventually(`"opcode":15`, "/api/v1/metrics/inflight")
-	var list []struct {
-		Opcode int
-		Unique uint64
-	}
-	if err := json.Unmarshal([]byte(p.must(200, "GET", "/api/v1/metrics/inflight", "")), &list); err != nil {
-		p.t.Fatal(err)
-	}
-	i := slices.IndexFunc(list, func(r struct {
-		Opcode int
-		Unique uint64
-	}) bool {
-		return r.Opcode == 15
+// hangs waits until a read other than the one before is listed, and gives its number.
+func (p *process) hangs(t *testing.T, before uint64) (unique uint64) {
+	t.Helper()
+	eventually(t, "a read that waits", func() bool {
+		status, body := p.ask("GET", "/api/v1/metrics/inflight", "")
+		if status == 204 {
+			return false
+		}
+		var list []struct {
+			Opcode int
+			Unique uint64
+		}
+		if err := json.Unmarshal([]byte(body), &list); err != nil {
+			t.Fatal(body, err)
+		}
+		for _, r := range list {
+			if r.Opcode == 15 && r.Unique != before {
+				unique = r.Unique
+				return true
+			}
+		}
+		return false
 	})
-	return list[i].Unique
+	return unique
 }
 
 func TestHungReadIsListedAndAborted(t *testing.T) {
@@ -182,7 +187,7 @@ func TestHungReadIsListedAndAborted(t *testing.T) {
 	p := h.fuse(t, h.api).ready()
 	for _, by := range []string{"unique", "age"} {
 		ended := h.hungRead(t, p)
-		unique := p.hangs()
+		unique := p.hangs(t, 0)
 		p.must(404, "DELETE", fmt.Sprint("/api/v1/metrics/inflight?unique=", unique+2), "")
 		if got := p.must(200, "DELETE", "/api/v1/metrics/inflight?older_than=3600", ""); got != `{"aborted":0}` {
 			t.Error("none is that old:", got)
@@ -195,9 +200,7 @@ func TestHungReadIsListedAndAborted(t *testing.T) {
 			t.Error(by, got)
 		}
 		// What its read-ahead could not bring the kernel asks for once more.
-		if again := p.hangs(); again == unique {
-			t.Error("the request is listed on")
-		}
+		p.hangs(t, unique)
 		p.must(200, "DELETE", "/api/v1/metrics/inflight?older_than=0", "")
 		select {
 		case err := <-ended:
