@@ -52,18 +52,29 @@ func (h *host) pids(t *testing.T) (keepers, servers []int) {
 	return keepers, servers
 }
 
-// one waits until there is one keeper and one server, neither of them among old.
+// one waits until there is one keeper, which holds the connection, and one server,
+// neither of them among old. A server that is killed between the start of a new keeper
+// and its first word to it leaves nothing to go on with.
 func (h *host) one(t *testing.T, old ...int) (keeper, server int) {
 	t.Helper()
 	eventually(t, "one keeper and one server", func() bool {
 		k, s := h.pids(t)
-		if len(k) != 1 || len(s) != 1 || slices.Contains(old, k[0]) || slices.Contains(old, s[0]) {
+		if len(k) != 1 || len(s) != 1 || slices.Contains(old, k[0]) || slices.Contains(old, s[0]) || !holdsConnection(k[0]) {
 			return false
 		}
 		keeper, server = k[0], s[0]
 		return true
 	})
 	return keeper, server
+}
+
+// holdsConnection reports whether a process has a FUSE connection open.
+func holdsConnection(pid int) bool {
+	links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	return slices.ContainsFunc(links, func(link string) bool {
+		to, err := os.Readlink(link)
+		return err == nil && to == "/dev/fuse"
+	})
 }
 
 // none waits until keeper and server have ended, a second at most.
