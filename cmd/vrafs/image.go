@@ -14,6 +14,7 @@ import (
 	"vrafs/backend/localfs"
 	"vrafs/build"
 	"vrafs/config"
+	"vrafs/internal/backends"
 	"vrafs/internal/bootload"
 	"vrafs/internal/chunkread"
 	"vrafs/internal/cli"
@@ -230,16 +231,14 @@ func readConfig(path string) (*config.Config, error) {
 	return c, nil
 }
 
-// openBackend opens a configured back end.
+// openBackend opens a configured back end. It is open until the command ends.
 func openBackend(b *config.Backend) (backend.Opener, error) {
-	switch {
-	case b == nil:
-		return nil, errors.New("the configuration names no back end")
-	case b.LocalFS != nil:
-		return localfs.New(opener.Local(), localfs.Options{File: b.LocalFS.BlobFile, Dir: b.LocalFS.Dir, AltDirs: b.LocalFS.AltDirs})
+	header, err := backends.HeaderOf(os.Environ())
+	if err != nil {
+		return nil, err
 	}
-	return nil, cli.Hint(fmt.Errorf("this tool reads blobs from local files, not from a back end of type %s", b.Type),
-		"fetch the blobs first and name their directory with -D")
+	blobs, _, err := backends.Open(b, backends.Options{Opener: opener.Local(), Header: header})
+	return blobs, err
 }
 
 // withSelf finds the blob that a bootstrap was taken from in the same file.

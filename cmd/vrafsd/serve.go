@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"vrafs/internal/backends"
 	"vrafs/internal/cli"
 	"vrafs/internal/daemon"
 	"vrafs/internal/logsink"
@@ -104,7 +105,7 @@ func (p *program) complete() error {
 	}
 	p.cfg.Root.RegistryAuth = os.Getenv("IMAGE_PULL_AUTH")
 	var err error
-	if p.cfg.Header, err = extraHeader(os.Environ()); err != nil {
+	if p.cfg.Header, err = backends.HeaderOf(os.Environ()); err != nil {
 		return err
 	}
 	if p.prefetchFiles == "" {

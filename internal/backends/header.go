@@ -1,4 +1,4 @@
-package main
+package backends
 
 import (
 	"fmt"
@@ -10,9 +10,9 @@ import (
 // (nydusd, section 1.4).
 const headerPrefix = "NYDUS_HEADER_"
 
-// extraHeader is what the environment adds to requests of back ends. What can't be
-// sent is refused here: later it would fail every request.
-func extraHeader(environ []string) (http.Header, error) {
+// HeaderOf is what an environment (NYDUS_HEADER_Name=value) adds to requests of
+// back ends. What can't be sent is refused here: later it would fail every request.
+func HeaderOf(environ []string) (http.Header, error) {
 	h := http.Header{}
 	for _, entry := range environ {
 		variable, value, _ := strings.Cut(entry, "=")

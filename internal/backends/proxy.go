@@ -1,4 +1,4 @@
-package daemon
+package backends
 
 import (
 	"fmt"
@@ -10,9 +10,9 @@ import (
 	"vrafs/internal/httprange"
 )
 
-// proxyOptions is the proxy of a configuration. The API may give it another address
-// at any time, also where none is configured.
-func (d *Daemon) proxyOptions(place string, p *config.Proxy) (httprange.Proxy, error) {
+// proxy is the proxy of a configuration. It may be given another address at any time,
+// also where none is configured.
+func (o *Options) proxy(p *config.Proxy) (httprange.Proxy, error) {
 	configured, err := proxyURL("proxy.url", p.URL.Reveal())
 	if err != nil {
 		return httprange.Proxy{}, err
@@ -21,11 +21,11 @@ func (d *Daemon) proxyOptions(place string, p *config.Proxy) (httprange.Proxy, e
 	if err != nil {
 		return httprange.Proxy{}, err
 	}
-	if p.DragonflySchedulerEndpoint.Reveal() != "" {
-		d.log.Warn("configuration has no effect here", "mountpoint", place, "option", "dragonfly_scheduler_endpoint")
+	if p.DragonflySchedulerEndpoint.Reveal() != "" && o.Log != nil {
+		o.Log.Warn("configuration has no effect here", "option", "dragonfly_scheduler_endpoint")
 	}
 	current := func() *url.URL {
-		if u, err := proxyURL("proxy_url", d.setting(place, "proxy_url", "")); err == nil && u != nil {
+		if u, err := proxyURL("proxy_url", o.Setting("proxy_url", "")); err == nil && u != nil {
 			return u
 		}
 		return configured

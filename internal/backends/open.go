@@ -1,0 +1,122 @@
+package backends
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"vrafs/backend"
+	"vrafs/backend/httpproxy"
+	"vrafs/backend/limit"
+	"vrafs/backend/localdisk"
+	"vrafs/backend/localfs"
+	"vrafs/backend/oss"
+	"vrafs/backend/registry"
+	"vrafs/backend/retry"
+	"vrafs/backend/s3"
+	"vrafs/config"
+	"vrafs/internal/httprange"
+	"vrafs/internal/opener"
+)
+
+// Options are the circumstances of a back end beyond its configuration.
+type Options struct {
+	Opener opener.Opener
+	// Header is added to every request over HTTP.
+	Header http.Header
+	// Bytes bounds what is under way from network back ends; nil for no bound.
+	Bytes *limit.Bytes
+	// Setting gives what was set at run time in the place of a configured value; it is
+	// asked at every request. Keys are those of the control API's configuration. nil: nothing is.
+	Setting func(key, configured string) string
+	// Log is told of options without effect.
+	Log *slog.Logger
+}
+
+// Open makes the back end of a configuration, and gives what releases it. It asks
+// nobody yet: a blob that isn't there shows at its first read.
+func Open(b *config.Backend, o Options) (backend.Opener, func(), error) {
+	if b == nil {
+		return nil, nil, fmt.Errorf("invalid argument `the configuration names no backend`")
+	}
+	if o.Setting == nil {
+		o.Setting = func(_, configured string) string { return configured }
+	}
+	switch b.Type {
+	case config.LocalFSType:
+		fs, err := localfs.New(o.Opener, localfs.Options{File: b.LocalFS.BlobFile, Dir: b.LocalFS.Dir, AltDirs: b.LocalFS.AltDirs})
+		return fs, func() {}, err
+	case config.LocalDiskType:
+		disk, err := localdisk.New(o.Opener, localdisk.Options{Path: b.LocalDisk.DevicePath, Whole: b.LocalDisk.DisableGPT})
+		return disk, func() {}, err
+	case config.RegistryType:
+		return o.remote(&b.Registry.HTTP, func(h httprange.Options) (remote, error) {
+			return registry.New(o.Opener, o.registry(b.Registry, h))
+		})
+	case config.S3Type:
+		return o.remote(&b.S3.HTTP, func(h httprange.Options) (remote, error) { return s3.New(o.Opener, s3Options(b.S3, h)) })
+	case config.OSSType:
+		return o.remote(&b.OSS.HTTP, func(h httprange.Options) (remote, error) { return oss.New(o.Opener, ossOptions(b.OSS, h)) })
+	case config.HTTPProxyType:
+		return o.remote(&b.HTTPProxy.HTTP, func(h httprange.Options) (remote, error) {
+			return httpproxy.New(o.Opener, httpproxy.Options{HTTP: h, Addr: b.HTTPProxy.Addr.Reveal(), Path: b.HTTPProxy.Path})
+		})
+	default:
+		return nil, nil, fmt.Errorf("unsupported backend type `%s`", b.Type)
+	}
+}
+
+// A remote is a network back end.
+type remote interface {
+	backend.Opener
+	Close()
+}
+
+// remote makes a network back end, and puts around it what all of them need. Pauses
+// between tries hold no share of the bytes under way.
+func (o *Options) remote(h *config.HTTP, open func(httprange.Options) (remote, error)) (backend.Opener, func(), error) {
+	opt, err := o.http(h)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := open(opt)
+	if err != nil {
+		return nil, nil, err
+	}
+	blobs := backend.Opener(r)
+	if o.Bytes != nil {
+		blobs = o.Bytes.Wrap(r)
+	}
+	return retry.New(blobs, retry.Options{Retries: int(h.RetryLimit)}), r.Close, nil
+}
+
+func (o *Options) http(h *config.HTTP) (httprange.Options, error) {
+	proxy, err := o.proxy(&h.Proxy)
+	return httprange.Options{
+		SkipVerify: h.SkipVerify, CAFiles: h.CACertFiles, Header: o.Header, Proxy: proxy,
+		Timeout: time.Duration(h.Timeout) * time.Second, ConnectTimeout: time.Duration(h.ConnectTimeout) * time.Second,
+	}, err
+}
+
+func (o *Options) registry(r *config.Registry, h httprange.Options) registry.Options {
+	return registry.Options{
+		HTTP: h, Scheme: r.Scheme, Host: r.Host, Repo: r.Repo, Token: r.RegistryToken.Reveal(),
+		BlobURLScheme: r.BlobURLScheme, BlobRedirectedHost: r.BlobRedirectedHost,
+		Credentials: func() string { return o.Setting("registry_auth", r.Auth.Reveal()) },
+	}
+}
+
+func s3Options(s *config.S3, h httprange.Options) s3.Options {
+	return s3.Options{
+		HTTP: h, Scheme: s.Scheme, Endpoint: s.Endpoint, Region: s.Region, Bucket: s.BucketName, Prefix: s.ObjectPrefix,
+		AccessKeyID: s.AccessKeyID.Reveal(), AccessKeySecret: s.AccessKeySecret.Reveal(),
+	}
+}
+
+func ossOptions(o *config.OSS, h httprange.Options) oss.Options {
+	return oss.Options{
+		HTTP: h, Scheme: o.Scheme, Endpoint: o.Endpoint, Bucket: o.BucketName, Prefix: o.ObjectPrefix,
+		AccessKeyID: o.AccessKeyID.Reveal(), AccessKeySecret: o.AccessKeySecret.Reveal(),
+	}
+}
