@@ -20,8 +20,33 @@ var ErrInUse = errors.New("in use")
 // opens it waits until unlease (fcntl(2), F_SETLEASE). The kernel does not count
 // copies of f's own description.
 func lease(f *os.File) error {
+	if err := leasable(f); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrInUse, f.Name(), err)
+	}
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
 		return fmt.Errorf("%w: %s: write lease: %w", ErrInUse, f.Name(), err)
+	}
+	return nil
+}
+
+// leasable refuses files whose lease would say too little. A mapping of a file in an
+// overlayfs belongs to the file beneath, and the kernel grants the lease in spite of
+// it; FUSE (virtiofs too) has other users that this kernel knows nothing of. With a
+// second name a file has a second chunk map, whose bits nobody would clear.
+func leasable(f *os.File) error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil {
+		return err
+	}
+	if fs.Type == unix.OVERLAYFS_SUPER_MAGIC || fs.Type == unix.FUSE_SUPER_MAGIC {
+		return errors.New("its file system can't tell who uses it; evicting needs a cache directory on a local one")
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return err
+	}
+	if st.Nlink > 1 {
+		return errors.New("it has another name, too")
 	}
 	return nil
 }

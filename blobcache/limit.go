@@ -25,6 +25,7 @@ type limiter struct {
 	settled   atomic.Uint64 // of that, what a measurement that starts now sees
 	refused   atomic.Bool   // since the last pass: a chunk can be larger than the rest below hard
 	evicted   atomic.Uint64
+	why       error // of the last refusal; belongs to run
 	start     sync.Once
 	wake      chan struct{}
 	done      chan struct{}
@@ -67,7 +68,7 @@ func (l *limiter) room(n uint64) bool {
 		}
 	}
 	if full {
-		l.used.Add(-n)
+		l.less(n)
 		l.settled.Add(n)
 		return false
 	}
@@ -155,7 +156,7 @@ func (l *limiter) pass() {
 		}
 	}
 	if l.used.Load() > l.high {
-		l.s.warn("", "the cache is full and what is in it is in use: more is served without being kept", nil)
+		l.s.warn("", "the cache is full and what is in it is in use: more is served without being kept", l.why)
 	}
 }
 
@@ -166,9 +167,23 @@ func (l *limiter) more() bool { return l.used.Load() > l.low && l.s.ctx.Err() ==
 func (l *limiter) note(id string, evict func() (uint64, error)) {
 	n, err := evict()
 	l.evicted.Add(n)
-	l.used.Add(-min(n, l.used.Load()))
-	if err != nil && !errors.Is(err, ErrInUse) {
+	l.less(n)
+	switch {
+	case errors.Is(err, ErrInUse):
+		l.why = err
+	case err != nil:
 		l.s.warn(id, "can't be evicted", err)
+	}
+}
+
+// less takes n off used. A measurement may have forgotten them at the same time, and
+// below zero the directory would look full.
+func (l *limiter) less(n uint64) {
+	for {
+		used := l.used.Load()
+		if l.used.CompareAndSwap(used, used-min(n, used)) {
+			return
+		}
 	}
 }
 
