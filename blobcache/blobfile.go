@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -24,6 +25,16 @@ const (
 	digestSuffix  = ".blob.digest"
 	sidecarSuffix = ".chunk_map" // a name of old nydusds, which nydus-snapshotter removes with the others
 )
+
+// fileName refuses, with an error of class opener.ErrName, ids that can't be the
+// beginning of file names. After one that ends in .blob.data the sidecar would have
+// the name of another blob's chunk map.
+func fileName(id string) error {
+	if id == "" || strings.HasSuffix(id, dataSuffix) {
+		return fmt.Errorf("%w: %.64q", opener.ErrName, id)
+	}
+	return opener.Name(id + mapSuffix)
+}
 
 // A blobKey tells blobs apart. Images that disagree about the shape of a blob
 // don't share it; at most one of them finds a data file of the right size.
@@ -59,7 +70,7 @@ type blobFile struct {
 // says which part is missing and why.
 func openBlobFile(o opener.Opener, dir string, key blobKey, boot [16]byte) (*blobFile, error) {
 	b := &blobFile{key: key}
-	if err := opener.Name(key.id + mapSuffix); err != nil {
+	if err := fileName(key.id); err != nil {
 		return b, err
 	}
 	fresh, err := b.openData(o, filepath.Join(dir, key.id+dataSuffix))

@@ -2,8 +2,10 @@ package blobcache
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -127,9 +129,10 @@ func (b *blobFile) punch(keep []byteRange) error {
 //
 // Both shared files are leased, so nobody has looked at the bits and will read the
 // data. A process that is waiting for one of them when the leases end finds no
-// bits, no proofs and no data; then the empty files stay.
+// bits, no proofs and no data; then the empty files stay. Where there are neither data
+// nor a map, other files of that name are not a cache's and stay, too.
 func Evict(o opener.Opener, dir, id string) (freed uint64, err error) {
-	if err := opener.Name(id + mapSuffix); err != nil {
+	if err := fileName(id); err != nil {
 		return 0, err
 	}
 	cmap, err := leaseFile(o, filepath.Join(dir, id+mapSuffix))
@@ -142,6 +145,14 @@ func Evict(o opener.Opener, dir, id string) (freed uint64, err error) {
 		return 0, err
 	}
 	defer data.close()
+	if cmap.f == nil && data.f == nil {
+		return 0, nil
+	}
+	if cmap.f != nil {
+		if err := ourKind(cmap.f); err != nil {
+			return 0, err
+		}
+	}
 	if err := removeAll(o, dir, id, sidecarSuffix); err != nil { // before what it vouches for
 		return 0, err
 	}
@@ -161,13 +172,13 @@ func Evict(o opener.Opener, dir, id string) (freed uint64, err error) {
 	if cmap.awaited() || data.awaited() {
 		return freed, nil
 	}
-	return freed, removeAll(o, dir, id, dataSuffix, mapSuffix, metaSuffix, digestSuffix)
+	return freed, removeAll(o, dir, id, metaSuffix, digestSuffix, mapSuffix, dataSuffix)
 }
 
 // Idle is nil if no process has the blob named id open, else an error of class
 // ErrInUse.
 func Idle(o opener.Opener, dir, id string) error {
-	if err := opener.Name(id + mapSuffix); err != nil {
+	if err := fileName(id); err != nil {
 		return err
 	}
 	for _, suffix := range []string{mapSuffix, dataSuffix} {
@@ -207,6 +218,21 @@ func (l leasedFile) close() {
 	if l.f != nil {
 		l.f.Close()
 	}
+}
+
+// ourKind refuses a file that has the name of a chunk map and is none.
+func ourKind(f *os.File) error {
+	var magic [4]byte
+	n, err := f.ReadAt(magic[:], chunkMapMagicAt)
+	switch {
+	case err == io.EOF && n == 0, magic == [4]byte{}:
+		return nil
+	case err != nil && err != io.EOF:
+		return err
+	case n < len(magic) || binary.NativeEndian.Uint32(magic[:]) != chunkMapMagic:
+		return fmt.Errorf("%w: %s is none; is this a cache directory?", errChunkMap, f.Name())
+	}
+	return nil
 }
 
 // blankMap takes all bits and the mark of a finished map out of a map file, on the

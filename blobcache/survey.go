@@ -18,6 +18,7 @@ type BlobUse struct {
 	ID    string
 	Bytes uint64    // of all its files, on the disk
 	Used  time.Time // when a process of ours last opened or closed it, or any wrote to it
+	cache bool      // there are data or a map
 }
 
 // surveyBatch bounds the memory of one step through the directory.
@@ -27,7 +28,8 @@ const surveyBatch = 256
 var suffixes = []string{mapSuffix, dataSuffix, metaSuffix, digestSuffix, sidecarSuffix}
 
 // Survey lists the blobs of a cache directory, least recently used first. A
-// directory that is not there holds none.
+// directory that is not there holds none. A blob is what has a data file or a chunk
+// map: the other names are also those of files that a back end has.
 func Survey(o opener.Opener, dir string) ([]BlobUse, error) {
 	d, err := o.Open(dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -52,7 +54,9 @@ func Survey(o opener.Opener, dir string) ([]BlobUse, error) {
 	}
 	list := make([]BlobUse, 0, len(found))
 	for _, u := range found {
-		list = append(list, *u)
+		if u.cache {
+			list = append(list, *u)
+		}
 	}
 	slices.SortFunc(list, func(a, b BlobUse) int {
 		if c := a.Used.Compare(b.Used); c != 0 {
@@ -74,11 +78,15 @@ func tally(found map[string]*BlobUse, fi fs.FileInfo) {
 		if !ok {
 			continue
 		}
+		if fileName(id) != nil {
+			return
+		}
 		u := found[id]
 		if u == nil {
 			u = &BlobUse{ID: id}
 			found[id] = u
 		}
+		u.cache = u.cache || suffix == dataSuffix || suffix == mapSuffix
 		u.Bytes += uint64(st.Blocks) * 512
 		if fi.ModTime().After(u.Used) {
 			u.Used = fi.ModTime()

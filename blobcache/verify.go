@@ -122,7 +122,7 @@ func (v *view) described(t *tables, i rafs.ChunkIndex) (rafs.Chunk, bool) {
 
 // openToVerify opens data and map for reading; there may be no map.
 func openToVerify(o opener.Opener, dir string, b *rafs.Blob) (data *os.File, cmap *chunkMap, err error) {
-	if err := opener.Name(b.ID + mapSuffix); err != nil {
+	if err := fileName(b.ID); err != nil {
 		return nil, nil, err
 	}
 	data, _, err = opener.Regular(o, filepath.Join(dir, b.ID+dataSuffix))

@@ -92,6 +92,7 @@ func (c *cacheTool) gc(_ context.Context, env *cli.Env) error {
 		return err
 	}
 	left, used := total, 0
+	var bad error
 	for i := range list {
 		u := &list[i]
 		if left <= c.limit<<20 {
@@ -102,8 +103,9 @@ func (c *cacheTool) gc(_ context.Context, env *cli.Env) error {
 		case errors.Is(err, blobcache.ErrInUse):
 			used++
 			continue
-		case err != nil:
-			return err
+		case err != nil: // the others may free enough
+			bad = errors.Join(bad, fmt.Errorf("blob %s: %w", quotePath(u.ID), err))
+			continue
 		}
 		left -= min(freed, left)
 		if _, err := fmt.Fprintf(env.Stdout, "%s  %s MiB\n", quotePath(u.ID), mib(u.Bytes)); err != nil {
@@ -115,7 +117,7 @@ func (c *cacheTool) gc(_ context.Context, env *cli.Env) error {
 		verb = "to remove"
 	}
 	_, err = fmt.Fprintf(env.Stdout, "%s MiB %s, %s MiB left\n", mib(total-left), verb, mib(left))
-	if err == nil && left > c.limit<<20 {
+	if err = errors.Join(err, bad); err == nil && left > c.limit<<20 {
 		err = cli.Hint(fmt.Errorf("%s MiB are left, the limit is %d MiB: the other %d blobs are in use", mib(left), c.limit, used),
 			"unmount images, or give the daemons a limit (--cache-limit): only they can evict parts of what they use")
 	}
