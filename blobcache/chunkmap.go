@@ -39,6 +39,7 @@ var errChunkMap = errors.New("unusable chunk map")
 // it short: a fault on the mapping is an error of the call and nothing else.
 type chunkMap struct {
 	mem    []byte
+	id     os.FileInfo // of the file
 	chunks uint32
 	ro     bool
 }
@@ -68,7 +69,7 @@ func openChunkMap(f *os.File, chunks uint32, ro bool) (*chunkMap, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map: %w", err)
 	}
-	m := &chunkMap{mem: mem, chunks: chunks, ro: ro}
+	m := &chunkMap{mem: mem, id: fi, chunks: chunks, ro: ro}
 	if err := m.checkHeader(f); err != nil {
 		_ = m.close()
 		return nil, err

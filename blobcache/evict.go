@@ -38,6 +38,9 @@ func (s *Store) evictCold(b *blobFile) (freed uint64, err error) {
 		return 0, err
 	}
 	defer unlease(b.data)
+	if err := s.silence(b); err != nil {
+		return 0, err
+	}
 	before, err := blocks(b.data)
 	if err != nil {
 		return 0, err

@@ -113,7 +113,20 @@ func readBootID(o opener.Opener) (id [16]byte, err error) {
 }
 
 // A sidecar is an open verified sidecar.
-type sidecar struct{ f *os.File }
+type sidecar struct {
+	f  *os.File
+	id os.FileInfo // of f
+}
+
+// newSidecar takes f over.
+func newSidecar(f *os.File) (*sidecar, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &sidecar{f, fi}, nil
+}
 
 // openSidecar opens the sidecar at path if it is valid for id and trust is set,
 // else it puts a new one in its place. A process that has the old one open goes on
@@ -125,9 +138,11 @@ func openSidecar(o opener.Opener, path string, id identity, trust bool) (*sideca
 		if err == nil {
 			var h [sidecarHeader]byte
 			if _, err := f.ReadAt(h[:], 0); err == nil && h == want {
-				s := &sidecar{f}
-				s.touch()
-				return s, nil
+				s, err := newSidecar(f)
+				if err == nil {
+					s.touch()
+				}
+				return s, err
 			}
 			f.Close()
 		}
@@ -145,7 +160,7 @@ func openSidecar(o opener.Opener, path string, id identity, trust bool) (*sideca
 		_ = o.Remove(temp)
 		return nil, err
 	}
-	return &sidecar{f}, nil
+	return newSidecar(f)
 }
 
 // tempCount makes names of temporary files unique in this process.
