@@ -157,6 +157,12 @@ func (b *blobFile) openSide(o opener.Opener, path string, boot [16]byte, fresh b
 // usable reports whether chunks may be read from the data file.
 func (b *blobFile) usable() bool { return b.data != nil && !b.dead.Load() }
 
+// removed reports whether the data file has no name any more.
+func (b *blobFile) removed() bool {
+	var st unix.Stat_t
+	return b.data != nil && unix.Fstat(b.fd, &st) == nil && st.Nlink == 0
+}
+
 // join adds the marks of an image to those that an eviction takes off.
 func (b *blobFile) join(m *marks) {
 	b.mu.Lock()

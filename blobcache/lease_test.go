@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vrafs/internal/testenv"
+	"vrafs/rafs"
 )
 
 // TestNoLeaseThatSaysTooLittle: on overlayfs the kernel grants a lease on a mapped file.
@@ -68,4 +69,35 @@ func TestUsedStaysAboveZero(t *testing.T) {
 	if l.less(11); l.used.Load() != 0 {
 		t.Errorf("%d bytes used", l.used.Load())
 	}
+}
+
+// TestRemovedFilesCount removes the cache directory under a store, which then keeps
+// nothing beyond its limit all the same, and leaves alone what comes in its place.
+func TestRemovedFilesCount(t *testing.T) {
+	s := makeSample(t, blobSpec{id: "one", sizes: sizes(16, 65536), comp: rafs.CompressorZstd})
+	dir := filepath.Join(t.TempDir(), "cache")
+	e := newEnv(t, s, dir, Options{MaxBytes: 1 << 30}, nil)
+	e.check(s.all())
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	l := e.store.limit
+	if l.measure(); l.used.Load() < 16*65536 {
+		t.Errorf("%d bytes used after the directory was removed", l.used.Load())
+	}
+	next := newEnv(t, s, dir, Options{}, nil)
+	next.check(s.all())
+	for range 2 { // the first takes the marks of use off
+		if _, err := e.store.evictCold(onlyFile(t, e.store)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l.measure(); l.used.Load() >= 2*16*65536 {
+		t.Errorf("%d bytes used after the removed files were evicted", l.used.Load())
+	}
+	if b := onlyFile(t, next.store); !named(e.store.o, filepath.Join(dir, "one"+sidecarSuffix), b.side.id) {
+		t.Error("the sidecar of the new file is gone")
+	}
+	next.hit(s.all())
+	e.check(s.all())
 }

@@ -125,6 +125,7 @@ func (l *limiter) measure() []BlobUse {
 		l.s.warn("", "the size of the cache can't be measured", err)
 		return nil
 	}
+	list = append(list, l.s.nameless()...)
 	total := uint64(0)
 	for i := range list {
 		total += list[i].Bytes
@@ -206,6 +207,22 @@ func (s *Store) giveBack(m map[string]*blobFile) {
 	for _, b := range m {
 		s.release(b)
 	}
+}
+
+// nameless gives what open blobs take whose data file somebody has removed: it stays on
+// the disk until we close it.
+func (s *Store) nameless() (list []BlobUse) {
+	ours := s.borrow()
+	defer s.giveBack(ours)
+	for id, b := range ours {
+		if !b.removed() {
+			continue
+		}
+		if n, err := blocks(b.data); err == nil {
+			list = append(list, BlobUse{ID: id, Bytes: n})
+		}
+	}
+	return list
 }
 
 // A Usage is how full a cache directory is.

@@ -15,6 +15,9 @@ import (
 // believed after the eviction. Preconditions: the data file is leased, so no other
 // process of ours has them open.
 func (s *Store) silence(b *blobFile) error {
+	if b.removed() { // what has its name now is about other data
+		return nil
+	}
 	path := filepath.Join(s.opt.Dir, b.key.id)
 	if b.side == nil || !named(s.o, path+sidecarSuffix, b.side.id) {
 		if err := removeAll(s.o, s.opt.Dir, b.key.id, sidecarSuffix); err != nil {
