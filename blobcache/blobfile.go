@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -16,25 +15,6 @@ import (
 	"vrafs/internal/opener"
 	"vrafs/rafs"
 )
-
-// Names of the files of a blob (section 5).
-const (
-	dataSuffix    = ".blob.data"
-	mapSuffix     = ".blob.data.chunk_map"
-	metaSuffix    = ".blob.meta"
-	digestSuffix  = ".blob.digest"
-	sidecarSuffix = ".chunk_map" // a name of old nydusds, which nydus-snapshotter removes with the others
-)
-
-// fileName refuses, with an error of class opener.ErrName, ids that can't be the
-// beginning of file names. After one that ends in .blob.data the sidecar would have
-// the name of another blob's chunk map.
-func fileName(id string) error {
-	if id == "" || strings.HasSuffix(id, dataSuffix) {
-		return fmt.Errorf("%w: %.64q", opener.ErrName, id)
-	}
-	return opener.Name(id + mapSuffix)
-}
 
 // A blobKey tells blobs apart. Images that disagree about the shape of a blob
 // don't share it; at most one of them finds a data file of the right size.

@@ -27,9 +27,10 @@
 // directory, can overwrite a chunk after we verified it: a cache that must hold
 // against that needs a directory of its own.
 //
-// Eviction (evict.go, limit.go) clears bits and punches chunks out of a data file only
-// under the kernel's write lease: nobody else has the file open or mapped. The lease
-// does not count copies of our own descriptor, so none ever leaves this package.
+// Eviction (evict.go, silence.go, idleblob.go, limit.go) clears bits and punches chunks
+// out of a data file only under the kernel's write lease: nobody else has the file open
+// or mapped. The lease does not count copies of our own descriptor, so none ever leaves
+// this package.
 //
 // Goroutines and locks. TryRead takes no lock and writes memory that other readers
 // use only for the first read of a chunk after an eviction; Store.epoch tells it when

@@ -24,9 +24,6 @@ type BlobUse struct {
 // surveyBatch bounds the memory of one step through the directory.
 const surveyBatch = 256
 
-// suffixes are those of all files of a blob; the longer of two that fit comes first.
-var suffixes = []string{mapSuffix, dataSuffix, metaSuffix, digestSuffix, sidecarSuffix}
-
 // Survey lists the blobs of a cache directory, least recently used first. A
 // directory that is not there holds none. A blob is what has a data file or a chunk
 // map: the other names are also those of files that a back end has.
