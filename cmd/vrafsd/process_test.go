@@ -172,7 +172,8 @@ func (p *process) end() string {
 	return p.log()
 }
 
-// ask sends a request to the control API.
+// ask sends a request to the control API. A daemon that gives no answer dies with
+// the stacks of all its goroutines.
 func (p *process) ask(method, target, body string) (status int, answer string) {
 	p.t.Helper()
 	req, err := http.NewRequestWithContext(p.t.Context(), method, "http://unix"+target, strings.NewReader(body))
@@ -182,6 +183,10 @@ func (p *process) ask(method, target, body string) (status int, answer string) {
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := p.http.Do(req)
 	if err != nil {
+		if os.IsTimeout(err) {
+			p.signal(syscall.SIGQUIT) // its log then shows what it waits for
+			_ = p.wait()
+		}
 		p.t.Fatalf("%s %s: %v", method, target, err)
 	}
 	defer resp.Body.Close()
