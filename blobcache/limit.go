@@ -32,8 +32,9 @@ type limiter struct {
 }
 
 const (
-	// passPause is how long a pass is from the next: what was fetched in between stays
-	// long enough to be read.
+	// passPause is how long a pass is from the next, at least: what was fetched in between
+	// stays long enough to be read. A pass over a huge directory pauses for as long as
+	// it took.
 	passPause = 200 * time.Millisecond
 	maxSlack  = 64 << 20
 	// measurePause is how often the directory is looked at without a reason of ours.
@@ -96,8 +97,9 @@ func (l *limiter) close() {
 func (l *limiter) run() {
 	defer close(l.done)
 	for {
+		begin := time.Now()
 		l.pass()
-		pause := time.NewTimer(passPause)
+		pause := time.NewTimer(max(passPause, time.Since(begin)))
 		select {
 		case <-pause.C:
 		case <-l.s.ctx.Done():
