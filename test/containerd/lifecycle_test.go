@@ -176,6 +176,7 @@ func TestContainersUnderRestart(t *testing.T) {
 			s.pull()
 			s.readOnce(t, "before", "file0")
 			for i := range 2 {
+				until(t, "watch over the daemon", func() error { return s.watched(t, i+1) })
 				old := s.daemon()
 				must(t, unix.Kill(old.PID, unix.SIGKILL))
 				until(t, "new daemon", func() error { return s.restarted(t, old.PID) })
@@ -188,6 +189,19 @@ func TestContainersUnderRestart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// watched says what is missing until the snapshotter notices the death of the n-th
+// daemon by the end of a connection, which it makes last. One that was not accepted
+// yet would be inherited by the keeper's server, and nothing be noticed; connections
+// are accepted in their order, so an answer to ours shows that it was.
+func (s *stage) watched(t *testing.T, n int) error {
+	if got := strings.Count(s.snapshotter.log(), "Subscribe daemon "); got < n {
+		return fmt.Errorf("%d of %d daemons are watched", got, n)
+	}
+	d := s.daemon()
+	_, err := d.state(t.Context())
+	return err
 }
 
 // restarted says what is missing until a new daemon serves the image.
