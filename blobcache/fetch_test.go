@@ -331,6 +331,17 @@ func TestNoDirectoryMeansNoCache(t *testing.T) {
 	}
 }
 
+func TestWrongBytesWithoutADirectoryAreNotServed(t *testing.T) {
+	s := makeSample(t, blobSpec{id: "one", sizes: sizes(4, 9000)})
+	meta := s.im.Blobs()[0].MetaOff
+	e := newEnv(t, s, "", Options{}, backendtest.Faulty(s.blobs, func(r backendtest.Read) backendtest.Fault {
+		return backendtest.Fault{Flip: r.Off < meta}
+	}))
+	if err := e.cache.Fetch(t.Context(), s.all(), nil); !errors.Is(err, ErrDigest) {
+		t.Errorf("got %v, want class %v", err, ErrDigest)
+	}
+}
+
 func TestFileCutShortUnderLoad(t *testing.T) {
 	s := makeSample(t, blobSpec{id: "one", sizes: sizes(32, 40_000), comp: rafs.CompressorLZ4})
 	for range testenv.Rounds(50) {

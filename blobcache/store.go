@@ -92,6 +92,7 @@ func NewStore(o opener.Opener, opt Options) (*Store, error) {
 		pace:  pacer{rate: opt.PrefetchRate},
 		files: map[blobKey]*blobFile{}, warned: map[warning]bool{},
 	}
+	s.sched.warn = s.warn
 	if opt.Dir == "" {
 		return s, nil
 	}
@@ -101,7 +102,6 @@ func NewStore(o opener.Opener, opt Options) (*Store, error) {
 	if err := o.MkdirAll(opt.Dir, 0o755); err != nil {
 		s.warn("", "the cache directory can't be made", err)
 	}
-	s.sched.warn = s.warn
 	var err error
 	if s.boot, err = readBootID(o); err != nil {
 		s.warn("", "the boot id can't be read", err)
