@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"testing"
 
 	"vrafs/fusesrv"
 	"vrafs/fusesrv/fusesrvtest"
 	"vrafs/internal/testenv"
+	"vrafs/internal/testleak"
 )
 
 var update = flag.Bool("update", false, "rewrite the fuzz seeds")
@@ -173,24 +173,12 @@ func TestFloodsLeaveNothingBehind(t *testing.T) {
 		}
 	}
 	flood(100) // what grows once has grown
-	goroutines, before := runtime.NumGoroutine(), heap()
+	grown := testleak.Growth(t)
 	flood(testenv.Rounds(10_000))
-	if n := runtime.NumGoroutine(); n > goroutines {
-		t.Errorf("%d goroutines, %d before", n, goroutines)
-	}
-	if after := heap(); after > before+1<<20 {
-		t.Errorf("heap has grown from %d to %d bytes", before, after)
-	}
+	grown()
 	if got := len(s.Tree.Mounts()); got != 3 {
 		t.Errorf("got %d mounts, want 3", got)
 	}
-}
-
-func heap() uint64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
 }
 
 func FuzzParseSettings(f *testing.F) {

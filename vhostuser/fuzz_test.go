@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vrafs/internal/testleak"
 	"vrafs/vhostuser"
 	"vrafs/vhostuser/vhostusertest"
 )
@@ -73,7 +74,7 @@ func FuzzConn(f *testing.F) {
 			return
 		}
 		fds := [4]int{eventFD(t)[0], memFD(t)[0], pipeFD(t)[0], eventFD(t)[0]}
-		opened := openFDs(t)
+		opened := testleak.Descriptors(t)
 		g, err := vhostusertest.NewGuest(vhostusertest.GuestConfig{MemSize: 1 << 20, Slots: true})
 		must(t, err)
 		e := newEcho(2)
@@ -111,7 +112,7 @@ func FuzzConn(f *testing.F) {
 		<-drained
 		e.workers.Wait()
 		g.Close()
-		if n := openFDs(t); n != opened {
+		if n := testleak.Descriptors(t); n != opened {
 			t.Errorf("%d descriptors open, %d before", n, opened)
 		}
 		g2 := newGuest(t, vhostusertest.GuestConfig{MemSize: 1 << 20})

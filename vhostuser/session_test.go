@@ -5,12 +5,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"testing"
 
 	"go.uber.org/goleak"
 
+	"vrafs/internal/testleak"
 	"vrafs/vhostuser"
 	"vrafs/vhostuser/vhostusertest"
 	"vrafs/virtqueue"
@@ -73,24 +73,15 @@ func socketpair(t testing.TB) (front, back *net.UnixConn) {
 func noLeaks(t testing.TB) {
 	t.Helper()
 	ignore := goleak.IgnoreCurrent()
-	fds := openFDs(t)
+	fds := testleak.Descriptors(t)
 	t.Cleanup(func() {
 		if err := goleak.Find(ignore); err != nil {
 			t.Error(err)
 		}
-		if now := openFDs(t); now != fds {
+		if now := testleak.Descriptors(t); now != fds {
 			t.Errorf("%d descriptors open, %d before", now, fds)
 		}
 	})
-}
-
-func openFDs(t testing.TB) int {
-	t.Helper()
-	names, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(names)
 }
 
 // newGuest returns a guest that lives as long as the test.

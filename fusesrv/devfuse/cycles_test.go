@@ -12,6 +12,7 @@ import (
 	"vrafs/internal/opener"
 	"vrafs/internal/testenv"
 	"vrafs/internal/testimage"
+	"vrafs/internal/testleak"
 	"vrafs/rafs"
 )
 
@@ -47,23 +48,13 @@ func TestMountCyclesLeakNothing(t *testing.T) {
 		}
 	}
 	cycle()
-	before := descriptors(t)
+	before := testleak.Descriptors(t)
 	for range testenv.Rounds(10_000) {
 		if cycle(); t.Failed() {
 			return
 		}
 	}
-	if after := descriptors(t); after > before {
+	if after := testleak.Descriptors(t); after > before {
 		t.Errorf("%d descriptors, were %d", after, before)
 	}
-}
-
-// descriptors counts those of this process.
-func descriptors(t *testing.T) int {
-	t.Helper()
-	list, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(list)
 }

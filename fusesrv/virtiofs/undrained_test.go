@@ -9,6 +9,7 @@ import (
 	"vrafs/fusesrv/fusesrvtest"
 	"vrafs/fusesrv/virtiofs"
 	"vrafs/internal/testenv"
+	"vrafs/internal/testleak"
 	"vrafs/rafs"
 	"vrafs/vhostuser/vhostusertest"
 	"vrafs/virtqueue"
@@ -86,8 +87,7 @@ func TestQueueThatIsNeverDrainedHurtsNobody(t *testing.T) {
 	}
 	f := newFlood(t, r, 2)
 	nodes := []uint64{fusesrv.RootID, e.NodeID, 0, ^uint64(0)}
-	var goroutines int
-	var before uint64
+	var grown func()
 	for round := range 1 + testenv.Rounds(100) {
 		for op := range fusesrv.Opcode(fusesrv.NumOpcodes + 2) {
 			f.send(t, op, nodes)
@@ -100,24 +100,11 @@ func TestQueueThatIsNeverDrainedHurtsNobody(t *testing.T) {
 			}
 		}
 		if round == 0 { // what grows once has grown
-			goroutines, before = runtime.NumGoroutine(), heap()
+			grown = testleak.Growth(t)
 		}
 	}
-	if n := runtime.NumGoroutine(); n > goroutines {
-		t.Errorf("%d goroutines, %d before", n, goroutines)
-	}
-	if after := heap(); after > before+1<<20 {
-		t.Errorf("heap has grown from %d to %d bytes", before, after)
-	}
+	grown()
 	if n := len(r.Server.Inflight(nil)); n != 0 {
 		t.Errorf("%d requests left in flight", n)
 	}
-}
-
-// heap is the memory in use.
-func heap() uint64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
 }

@@ -17,6 +17,7 @@ import (
 	"vrafs/internal/opener"
 	"vrafs/internal/testenv"
 	"vrafs/internal/testimage"
+	"vrafs/internal/testleak"
 )
 
 // run starts a virtiofs daemon in this process. It ends with the test.
@@ -114,7 +115,7 @@ func TestMountCyclesLeakNothing(t *testing.T) {
 	cycle()
 	d.root.Wait()
 	ignore := goleak.IgnoreCurrent()
-	before := descriptors(t)
+	before := testleak.Descriptors(t)
 	for range testenv.Rounds(10_000) {
 		cycle()
 	}
@@ -122,18 +123,9 @@ func TestMountCyclesLeakNothing(t *testing.T) {
 	if err := goleak.Find(ignore); err != nil {
 		t.Error(err)
 	}
-	if after := descriptors(t); after > before {
+	if after := testleak.Descriptors(t); after > before {
 		t.Errorf("%d descriptors, before %d", after, before)
 	}
-}
-
-func descriptors(t *testing.T) int {
-	t.Helper()
-	list, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(list)
 }
 
 func TestCommandLineConfigurations(t *testing.T) {
