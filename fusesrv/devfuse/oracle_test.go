@@ -108,7 +108,7 @@ func deeds() []deed {
 		{"getxattr", func(path string) error { _, err := unix.Lgetxattr(path, "user.no such", buf[:]); return err }},
 		{"setxattr", func(path string) error { return unix.Lsetxattr(path, "user.new", []byte("x"), 0) }},
 		{"removexattr", func(path string) error { return unix.Lremovexattr(path, "user.no such") }},
-		{"chdir", func(path string) error { return open(unix.O_PATH | unix.O_DIRECTORY)(path) }},
+		{"open_path_as_directory", open(unix.O_PATH | unix.O_DIRECTORY)},
 	}
 }
 

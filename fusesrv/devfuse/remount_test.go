@@ -45,5 +45,5 @@ func TestUnmountLeavesTheNextMount(t *testing.T) {
 			return
 		}
 	}
-	t.Log("the kernel never gave a number twice")
+	t.Error("the kernel never gave a number twice, so nothing was shown")
 }
