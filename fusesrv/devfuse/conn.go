@@ -25,7 +25,7 @@ const (
 type Conn struct {
 	o      opener.Opener
 	fd     int
-	dir    string // absolute
+	dir    string // of place
 	id     uint32 // of the connection, the minor number of its st_dev
 	helper bool   // mounted by fusermount3
 
@@ -33,7 +33,7 @@ type Conn struct {
 	mounted bool
 }
 
-// Dir is the mountpoint.
+// Dir is the mountpoint: absolute, links on the way resolved.
 func (c *Conn) Dir() string { return c.dir }
 
 // ID is the number of the connection under /sys/fs/fuse/connections.
@@ -44,31 +44,32 @@ func (c *Conn) ID() uint32 { return c.id }
 func (c *Conn) FD() int { return c.fd }
 
 // Adopt takes over a connection whose mount another process has made: fd is its
-// descriptor, which is the Conn's from now on, dir the mountpoint.
+// descriptor, which is the Conn's from now on, dir the mountpoint. With an error it
+// stays the caller's.
 func Adopt(o opener.Opener, fd int, dir string) (*Conn, error) {
-	abs, err := filepath.Abs(dir)
+	at, err := place(dir)
+	if err != nil {
+		return nil, fmt.Errorf("mountpoint %s: %w", dir, err)
+	}
+	id, err := connectionID(o, at)
 	if err != nil {
 		return nil, err
 	}
-	id, err := connectionID(o, abs)
-	if err != nil {
-		return nil, err
-	}
-	return AdoptID(o, fd, abs, id)
+	return AdoptID(o, fd, at, id)
 }
 
 // AdoptID is Adopt for a connection whose number is known. Its mount may have been
 // taken away from dir, and still be used by whoever had it open.
 func AdoptID(o opener.Opener, fd int, dir string, id uint32) (*Conn, error) {
-	abs, err := filepath.Abs(dir)
+	at, err := place(dir)
 	if err != nil {
-		return nil, err
+		at = dir // gone with its directory, so that nothing is mounted there
 	}
 	unix.CloseOnExec(fd)
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("adopt a connection: %w", err)
 	}
-	return &Conn{o: o, fd: fd, dir: abs, id: id, mounted: true}, nil
+	return &Conn{o: o, fd: fd, dir: at, id: id, mounted: true}, nil
 }
 
 // connectionID finds the connection of a mountpoint without asking the file system
@@ -127,6 +128,11 @@ func (c *Conn) Unmount() error {
 	if c.ended() && !dead(c.dir) {
 		return nil // another's mount has our number now
 	}
+	return c.detach()
+}
+
+// detach takes away what is mounted on the mountpoint.
+func (c *Conn) detach() error {
 	if c.helper {
 		return unmountByHelper(c.dir)
 	}

@@ -9,9 +9,10 @@
 //
 // A request is one read and its reply one write, on the thread that read it. A
 // request that has to wait for data leaves the thread with its buffers, in which a
-// part of the reply may be stored already, so that the others go on. A thread sleeps only when there is nothing to read, in an epoll
-// of its own with EPOLLEXCLUSIVE: the kernel wakes one thread for a request, and a
-// thread can be told to end, which a blocking read can't.
+// part of the reply may be stored already, so that the others go on. A thread sleeps
+// only when there is nothing to read, in an epoll of its own with EPOLLEXCLUSIVE: the
+// kernel wakes one thread for a request, and a thread can be told to end, which a
+// blocking read can't.
 //
 // Trust: the kernel is trusted, the processes behind it are not; what they send is
 // judged by fusesrv. Images are mapped files, so each thread is prepared for

@@ -34,11 +34,11 @@ func mountByHelper(dir string, writable bool) (int, error) {
 		return -1, fmt.Errorf("mount on %s without privileges: %w: %s", dir, err, strings.TrimSpace(string(out)))
 	}
 	fd, err := receiveFD(pair[0])
-	if err == nil {
-		err = unix.SetNonblock(fd, true)
-	}
 	if err != nil {
 		return -1, errors.Join(fmt.Errorf("%s: %w", helperProgram, err), unmountByHelper(dir))
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return -1, errors.Join(fmt.Errorf("%s: %w", device, err), unix.Close(fd), unmountByHelper(dir))
 	}
 	return fd, nil
 }

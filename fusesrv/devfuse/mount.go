@@ -33,32 +33,46 @@ type MountOptions struct {
 // whoever looks into the mount waits. Without privileges fusermount3 mounts, and
 // only the user of the process can see the files.
 func Mount(dir string, o MountOptions) (*Conn, error) {
-	abs, err := filepath.Abs(dir)
+	at, err := place(dir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("mountpoint %s: %w", dir, err)
 	}
-	// A dead mount at dir must not be asked for anything.
-	if st, err := os.Lstat(abs); err != nil && !errors.Is(err, unix.ENOTCONN) {
+	// A dead mount must not be asked for anything.
+	if st, err := os.Lstat(at); err != nil && !errors.Is(err, unix.ENOTCONN) {
 		return nil, fmt.Errorf("mountpoint: %w", err)
 	} else if err == nil && !st.IsDir() {
-		return nil, fmt.Errorf("mountpoint %s: %w", abs, unix.ENOTDIR)
+		return nil, fmt.Errorf("mountpoint %s: %w", at, unix.ENOTDIR)
 	}
-	c := &Conn{o: o.Opener, dir: abs, mounted: true}
-	c.fd, err = mountDirectly(abs, o)
+	c := &Conn{o: o.Opener, dir: at, mounted: true}
+	c.fd, err = mountDirectly(at, o)
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 		c.helper = true
 		var byHelper error
-		if c.fd, byHelper = mountByHelper(abs, o.Writable); byHelper != nil {
+		if c.fd, byHelper = mountByHelper(at, o.Writable); byHelper != nil {
 			return nil, errors.Join(err, byHelper)
 		}
 	} else if err != nil {
 		return nil, err
 	}
-	if c.id, err = connectionID(c.o, abs); err != nil {
-		err = errors.Join(err, c.Unmount(), c.Close())
+	if c.id, err = connectionID(c.o, at); err != nil {
+		err = errors.Join(err, c.detach(), c.Close())
 		return nil, err
 	}
 	return c, nil
+}
+
+// place gives the path of a mountpoint as the kernel has it: absolute, and without
+// links on the way. It doesn't ask for the mountpoint itself, which may be dead.
+func place(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(abs))
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(parent, filepath.Base(abs)), nil
 }
 
 // mountDirectly mounts a new connection and gives its descriptor.
@@ -139,10 +153,9 @@ func unescape(s string) string {
 
 // Mounted reports whether a FUSE file system is mounted on dir. It doesn't touch it.
 func Mounted(o opener.Opener, dir string) bool {
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return false
+	at, err := place(dir)
+	if err == nil {
+		_, err = mountedDevice(o, at)
 	}
-	_, err = mountedDevice(o, abs)
 	return err == nil
 }
