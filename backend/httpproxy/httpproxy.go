@@ -49,7 +49,7 @@ func (o *Options) base() (*url.URL, error) {
 		return &url.URL{Scheme: "http", Host: "localhost", Path: "/"}, nil
 	}
 	u, err := url.Parse(o.Addr)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+	if err != nil || !httprange.Reachable(u) {
 		return nil, fmt.Errorf("http-proxy: addr is neither an http address nor an absolute path")
 	}
 	path := "/" + strings.Trim(o.Path, "/") + "/"

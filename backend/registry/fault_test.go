@@ -65,10 +65,10 @@ var faults = map[string]http.HandlerFunc{
 		raw(w, "HTTP/1.1 206 x\r\nContent-Length: 16\r\nContent-Range: bytes 64-79/65536\r\n\r\n012")
 	},
 	"wrong range": func(w http.ResponseWriter, _ *http.Request) {
-		raw(w, "HTTP/1.1 206 x\r\nContent-Length: 16\r\nContent-Range: bytes 0-15/65536\r\n\r\nXXXXXXXXXXXXXXXX")
+		raw(w, "HTTP/1.1 206 x\r\nContent-Length: 16\r\nContent-Range: bytes 0-15/65536\r\n\r\n----------------")
 	},
 	"wrong length": func(w http.ResponseWriter, _ *http.Request) {
-		raw(w, "HTTP/1.1 206 x\r\nContent-Length: 9\r\nContent-Range: bytes 64-79/65536\r\n\r\nXXXXXXXXX")
+		raw(w, "HTTP/1.1 206 x\r\nContent-Length: 9\r\nContent-Range: bytes 64-79/65536\r\n\r\n---------")
 	},
 	"no HTTP": func(w http.ResponseWriter, _ *http.Request) { raw(w, "220 mail.example ESMTP\r\n") },
 }

@@ -21,7 +21,7 @@ var (
 // redirect is the address that a server at from sends us to.
 func (r *Registry) redirect(from *url.URL, location string) (*url.URL, error) {
 	to, err := from.Parse(location)
-	if err != nil || (to.Scheme != "http" && to.Scheme != "https") || to.Host == "" {
+	if err != nil || !httprange.Reachable(to) {
 		return nil, &backend.Error{Host: from.Host, Cause: errLocation, Class: backend.ErrPermanent}
 	}
 	if s := r.opt.BlobURLScheme; s != "" {

@@ -48,7 +48,7 @@ type tokens struct {
 // newSource understands a bearer challenge of the registry.
 func newSource(c challenge, opt *Options) (*tokenSource, error) {
 	u, err := url.Parse(c.params["realm"])
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+	if err != nil || !httprange.Reachable(u) {
 		return nil, &backend.Error{Host: opt.Host, Cause: errRealm, Class: backend.ErrPermanent}
 	}
 	s := &tokenSource{realm: u, service: c.params["service"], scope: c.params["scope"]}

@@ -42,7 +42,7 @@ func proxyURL(name, address string) (*url.URL, error) {
 		return nil, nil
 	}
 	u, err := url.Parse(address)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+	if err != nil || !httprange.Reachable(u) {
 		return nil, fmt.Errorf("%s: not an http address", name)
 	}
 	return u, nil

@@ -37,15 +37,16 @@ func (b *blob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
 	if b.ctx.Err() != nil {
 		return 0, errClosed
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(b.ctx, func() { cancel(errClosed) })()
 	if len(p) == 0 {
 		return 0, nil
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(b.ctx, func() { cancel(errClosed) })()
 	rep, err := b.read(ctx, p, off)
 	if rep.Sized {
-		b.size.Store(&rep.Size)
+		size := rep.Size // alone: a pointer into rep would keep its headers
+		b.size.Store(&size)
 	}
 	return rep.N, b.name(err)
 }

@@ -117,15 +117,18 @@ func roots(o opener.Opener, files []string) (*x509.CertPool, error) {
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
-		pool = x509.NewCertPool()
+		pool = x509.NewCertPool() // a host without any has these alone
 	}
 	for _, name := range files {
 		f, _, err := opener.Regular(o, name)
 		if err != nil {
 			return nil, fmt.Errorf("ca_cert_files: %w", err)
 		}
-		text, err := io.ReadAll(io.LimitReader(f, maxCABytes))
+		text, err := io.ReadAll(io.LimitReader(f, maxCABytes+1))
 		f.Close()
+		if err == nil && len(text) > maxCABytes {
+			err = fmt.Errorf("%s: larger than %d bytes; split it", name, maxCABytes)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("ca_cert_files: %w", err)
 		}
@@ -134,6 +137,12 @@ func roots(o opener.Opener, files []string) (*x509.CertPool, error) {
 		}
 	}
 	return pool, nil
+}
+
+// Reachable reports whether u is the whole address of a web server, which requests can
+// be sent to.
+func Reachable(u *url.URL) bool {
+	return (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
 // Close drops idle connections and ends a probe of the proxy.

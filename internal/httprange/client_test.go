@@ -1,6 +1,7 @@
 package httprange
 
 import (
+	"bytes"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -50,11 +51,18 @@ func TestCertificatesAreChecked(t *testing.T) {
 
 func TestNewRefusesFilesWithoutCertificates(t *testing.T) {
 	dir := t.TempDir()
-	empty := filepath.Join(dir, "empty")
+	empty, large := filepath.Join(dir, "empty"), filepath.Join(dir, "large")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{empty, dir, filepath.Join(dir, "missing")} {
+	// A part of a file would be an authority too few, which nobody notices here.
+	s := httptest.NewTLSServer(http.HandlerFunc(files))
+	t.Cleanup(s.Close)
+	p := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})
+	if err := os.WriteFile(large, bytes.Repeat(p, maxCABytes/len(p)+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{empty, large, dir, filepath.Join(dir, "missing")} {
 		if _, err := New(opener.Local(), Options{CAFiles: []string{name}}); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: got %v", name, err)
 		}

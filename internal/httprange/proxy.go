@@ -59,9 +59,18 @@ type proxy struct {
 	next   time.Time // when to probe again, or to try again what is sick
 }
 
+var errNoProxy = errors.New("the proxy was taken away in this moment")
+
 func (x *proxy) init(p Proxy, t *http.Transport) {
 	x.Proxy, x.ping = p, plainClient(t.Clone())
-	t.Proxy = func(*http.Request) (*url.URL, error) { return p.URL(), nil }
+	// A nil address would send straight to the origin what is meant for a proxy, also
+	// what the proxy was to put into TLS.
+	t.Proxy = func(*http.Request) (*url.URL, error) {
+		if u := p.URL(); u != nil {
+			return u, nil
+		}
+		return nil, errNoProxy
+	}
 	x.http = plainClient(t)
 	x.ctx, x.stop = context.WithCancel(context.Background())
 }
@@ -162,7 +171,7 @@ func (x *proxy) mark(ctx context.Context, h http.Header) http.Header {
 }
 
 // failed reports whether an answer is the proxy's failure and the origin is to be
-// asked instead. A proxy that gave no whole answer is left alone for a while.
+// asked instead. A proxy that gave no answer is left alone for a while.
 func (x *proxy) failed(r *Reply, err error) bool {
 	if err == nil || errors.Is(err, io.ErrUnexpectedEOF) || !x.Fallback {
 		return false

@@ -60,7 +60,7 @@ func newRoute(t *testing.T, meddle http.HandlerFunc, change func(*Proxy)) *route
 	return r
 }
 
-// read reads 4 bytes at 8; want is a class, or nil.
+// read reads 4 bytes at 8.
 func (r *route) read(t *testing.T, ctx context.Context) error {
 	t.Helper()
 	p := make([]byte, 4)
@@ -200,5 +200,25 @@ func TestProxiesMayAddTLSThemselves(t *testing.T) {
 	}
 	if !strings.HasPrefix(asked, "http://registry.example") {
 		t.Errorf("the proxy was asked for %s", asked)
+	}
+}
+
+// TestAProxyThatIsTakenAwayLeavesNothingInTheClear: what was to go to a proxy without
+// TLS goes nowhere when the proxy goes in that moment.
+func TestAProxyThatIsTakenAwayLeavesNothingInTheClear(t *testing.T) {
+	var asked atomic.Int64
+	r := newRoute(t, nil, func(p *Proxy) {
+		first := p.URL()
+		p.UseHTTP, p.Fallback = true, false
+		p.URL = func() *url.URL {
+			if asked.Add(1) == 1 {
+				return first
+			}
+			return nil
+		}
+	})
+	u := address(t, strings.Replace(r.origin.URL, "http:", "https:", 1))
+	if _, err := r.c.Range(t.Context(), u, "Bearer secret", make([]byte, 4), 8); err == nil || r.direct.Load() != 0 {
+		t.Errorf("got %v, %d requests to the origin without TLS", err, r.direct.Load())
 	}
 }

@@ -81,3 +81,22 @@ func TestSizesAreAskedForOnce(t *testing.T) {
 		t.Errorf("got %d, %v", n, err)
 	}
 }
+
+func TestClosedBlobsEndTheirReads(t *testing.T) {
+	begun := make(chan struct{})
+	u := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-r.Context().Done()
+	})
+	b, err := (&Store{Client: client(t, Options{}), Base: *u}).Open(t.Context(), "id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		<-begun
+		_ = b.Close()
+	}()
+	if n, err := b.ReadAt(t.Context(), make([]byte, 4), 0); n != 0 || !errors.Is(err, errClosed) {
+		t.Errorf("got %d, %v", n, err)
+	}
+}
