@@ -11,8 +11,6 @@ import (
 	"vrafs/internal/httprange"
 )
 
-var errDigest = errors.New("not the sha256 digest that registries name blobs by")
-
 // A blob is one blob of a repository.
 type blob struct {
 	r  *Registry

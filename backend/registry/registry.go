@@ -31,7 +31,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 	"sync/atomic"
 
@@ -55,6 +54,8 @@ type Options struct {
 	// that the registry redirects to, unless empty.
 	BlobURLScheme, BlobRedirectedHost string
 }
+
+var errDigest = errors.New("not the sha256 digest that registries name blobs by")
 
 // A Registry is one repository of a registry. It is a backend.Opener.
 type Registry struct {
@@ -96,15 +97,6 @@ func (r *Registry) Open(_ context.Context, id string) (backend.Blob, error) {
 	return httprange.NewBlob(id, r.opt.Host, b.read), nil
 }
 
-// url is where the registry has a blob.
-func (r *Registry) url(id string) *url.URL {
-	scheme := r.opt.Scheme
-	if r.plain.Load() {
-		scheme = "http"
-	}
-	return &url.URL{Scheme: scheme, Host: r.opt.Host, Path: "/v2/" + r.opt.Repo + "/blobs/sha256:" + id}
-}
-
 // ask reads a range of a blob from the registry itself and shows who asks, if it
 // must. The reply may be a redirect.
 func (r *Registry) ask(ctx context.Context, id string, p []byte, off uint64) (httprange.Reply, error) {
@@ -139,22 +131,4 @@ func (r *Registry) explain(rep httprange.Reply, err error) error {
 			Remedy: "configure an auth or registry_token that may pull from " + r.opt.Repo}
 	}
 	return err
-}
-
-// get sends one request to the registry. With skip_verify it falls back to plain
-// HTTP, for good once that was answered.
-func (r *Registry) get(ctx context.Context, id, header string, p []byte, off uint64) (httprange.Reply, error) {
-	u := r.url(id)
-	rep, err := r.client.Range(ctx, u, header, p, off)
-	if u.Scheme != "https" || !r.opt.HTTP.SkipVerify || !httprange.PlainText(err) {
-		return rep, err
-	}
-	u.Scheme = "http"
-	again, errAgain := r.client.Range(ctx, u, header, p, off)
-	// A server of https says 400 to those who come without TLS.
-	if again.Status == 0 || again.Status == http.StatusBadRequest {
-		return rep, err
-	}
-	r.plain.Store(true)
-	return again, errAgain
 }

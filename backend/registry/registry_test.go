@@ -164,3 +164,40 @@ func TestFirstReadersAuthenticateOnce(t *testing.T) {
 		t.Errorf("%d anonymous requests, token requests %q", n, tokens.Requests())
 	}
 }
+
+// TestPlainHTTPIsLearnedFromARegistry and from nothing that stands in its place while it
+// is away: what is learned so would last longer than its cause.
+func TestPlainHTTPIsLearnedFromARegistry(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		instead http.HandlerFunc
+		kept    bool // what was learned before
+	}{
+		{"trouble", status(http.StatusBadGateway), true},
+		{"it wants TLS", status(http.StatusBadRequest), false},
+		{"it sends on to TLS", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://"+r.Host+r.URL.Path, http.StatusMovedPermanently)
+		}, false},
+		{"no answer", func(w http.ResponseWriter, _ *http.Request) { raw(w, "") }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var away atomic.Bool
+			host := testregistry.Proxy(t, "http://127.0.0.1:1", func(w http.ResponseWriter, r *http.Request) bool {
+				if away.Load() {
+					tt.instead(w, r)
+				} else {
+					serve(w, r)
+				}
+				return true
+			})
+			r := open(t, host, func(o *Options) { o.Scheme, o.HTTP.SkipVerify = "https", true })
+			b := blobOf(t, r, strings.Repeat("ab", 32))
+			for i, step := range []struct{ away, plain bool }{{true, false}, {false, true}, {true, tt.kept}, {false, true}} {
+				away.Store(step.away)
+				if err := read(t, b, 0); (err != nil) != step.away || r.plain.Load() != step.plain {
+					t.Errorf("read %d, registry away %v: %v, plain HTTP from now on %v", i, step.away, err, r.plain.Load())
+				}
+			}
+		})
+	}
+}
