@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/http"
 	"net/url"
 	"sync/atomic"
 
+	"vrafs/backend"
 	"vrafs/internal/httprange"
 )
 
@@ -26,9 +26,11 @@ func (b *blob) read(ctx context.Context, p []byte, off uint64) (httprange.Reply,
 		if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
 			return rep, err
 		}
-		// Whatever is wrong there: the next one asks the registry again.
+		// Whatever is wrong there: the next one asks the registry again. So does this
+		// one after a refusal. It may mean the link, which has ended: some storages
+		// answer 400 or 404 then.
 		b.target.CompareAndSwap(t, nil)
-		if rep.Status != http.StatusUnauthorized && rep.Status != http.StatusForbidden {
+		if !errors.Is(err, backend.ErrPermanent) {
 			return rep, err
 		}
 	}

@@ -1,6 +1,6 @@
 // Package registry reads blobs from OCI distribution servers.
 //
-//	read --> cached redirect? --yes--> storage --401, 403--> forget it, ask the registry
+//	read --> cached redirect? --yes--> storage --refusal--> forget it, ask the registry
 //	              | no
 //	              v
 //	         registry --401--> challenge --> Basic, or a token from its realm --> registry
