@@ -159,16 +159,16 @@ func (m *chunkMap) set(i rafs.ChunkIndex) error {
 }
 
 // retain takes away the bits of chunks that keep doesn't have, and the mark that
-// all are there, on the disk as well.
+// all are there, on the disk as well. A page that holds none of them is not written to:
+// it may be a hole on a full disk.
 func (m *chunkMap) retain(keep func(rafs.ChunkIndex) bool) error {
 	err := faulting(func() {
 		atomic.StoreUint32(word32(m.mem, chunkMapReadyAt), 0)
 		for i := range rafs.ChunkIndex(m.chunks) {
-			if keep(i) {
-				continue
-			}
 			at, mask := m.place(i)
-			atomic.AndUint32(word32(m.mem, at), ^mask)
+			if w := word32(m.mem, at); atomic.LoadUint32(w)&mask != 0 && !keep(i) {
+				atomic.AndUint32(w, ^mask)
+			}
 		}
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sort"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +44,7 @@ func (s *Store) evictCold(b *blobFile) (freed uint64, err error) {
 	s.epoch.Add(1)
 	b.epoch++
 	if b.side != nil {
-		if err := b.side.retain(keep.has); err != nil {
+		if err := b.side.retain(keep.covers); err != nil {
 			return 0, err
 		}
 	}
@@ -78,27 +79,48 @@ type byteRange struct{ off, end uint64 }
 // A keepSet is what stays of a blob.
 type keepSet struct {
 	chunks map[rafs.ChunkIndex]bool
-	ranges []byteRange // sorted; they may overlap
+	ranges []byteRange // sorted, with gaps between them
 }
 
 func (k *keepSet) has(i rafs.ChunkIndex) bool { return k.chunks[i] }
 
-// sweep gives the chunks that were read since the last sweep and takes the marks
-// off all others. Preconditions: mu is held.
+// covers reports whether all of a place stays.
+func (k *keepSet) covers(off, size uint64) bool {
+	i := sort.Search(len(k.ranges), func(i int) bool { return k.ranges[i].end > off })
+	return i < len(k.ranges) && off >= k.ranges[i].off && size <= k.ranges[i].end-off
+}
+
+// merge puts the ranges into the order that covers needs.
+func (k *keepSet) merge() {
+	slices.SortFunc(k.ranges, func(a, b byteRange) int { return cmp.Compare(a.off, b.off) })
+	out := k.ranges[:0]
+	for _, r := range k.ranges {
+		if n := len(out); n > 0 && r.off <= out[n-1].end {
+			out[n-1].end = max(out[n-1].end, r.end)
+		} else {
+			out = append(out, r)
+		}
+	}
+	k.ranges = out
+}
+
+// sweep gives the chunks that were read since the last sweep and takes the marks off
+// all bytes that are not theirs: two images may give one number different places.
+// Preconditions: mu is held.
 func (b *blobFile) sweep() *keepSet {
 	k := &keepSet{chunks: map[rafs.ChunkIndex]bool{}}
 	for m := range b.views {
-		m.each(func(i rafs.ChunkIndex, off, size uint64, used bool) {
+		m.each(func(i rafs.ChunkIndex, at byteRange, used bool) {
 			if used {
 				k.chunks[i] = true
-				k.ranges = append(k.ranges, byteRange{off, off + size})
+				k.ranges = append(k.ranges, at)
 			}
 		})
 	}
+	k.merge()
 	for m := range b.views {
-		m.retain(k.has)
+		m.retain(k.covers)
 	}
-	slices.SortFunc(k.ranges, func(a, b byteRange) int { return cmp.Compare(a.off, b.off) })
 	return k
 }
 

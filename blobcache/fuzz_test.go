@@ -67,7 +67,7 @@ func FuzzChunkMap(f *testing.F) {
 func FuzzSidecar(f *testing.F) {
 	id := identity{boot: [16]byte{1, 2, 3}, dev: 7, ino: 8, sec: 9, nsec: 10}
 	h := id.header()
-	valid := append(append(h[:], make([]byte, 4096-sidecarHeader)...), bytes.Repeat([]byte{5}, 32)...)
+	valid := append(append(h[:], make([]byte, 4096-sidecarHeader)...), bytes.Repeat([]byte{5}, 64)...)
 	f.Add(valid)
 	f.Add(valid[:sidecarHeader])
 	f.Add(valid[:4100])

@@ -129,17 +129,12 @@ func ourKind(f *os.File) error {
 // blankMap takes all bits and the mark of a finished map out of a map file, on the
 // disk as well.
 func blankMap(f *os.File) error {
-	fi, err := f.Stat()
-	if err != nil {
+	const bits = int64(rafs.MaxChunksPerBlob) / 8
+	if err := rewrite(f, chunkMapHeader, bits, blank); err != nil {
 		return err
 	}
-	if n := fi.Size() - chunkMapHeader; n > 0 {
-		if _, err := f.WriteAt(make([]byte, min(n, chunkMapSize(rafs.MaxChunksPerBlob))), chunkMapHeader); err != nil {
-			return err
-		}
-		if _, err := f.WriteAt(make([]byte, 4), chunkMapReadyAt); err != nil {
-			return err
-		}
+	if err := rewrite(f, chunkMapReadyAt, 4, blank); err != nil {
+		return err
 	}
 	return f.Sync()
 }

@@ -67,22 +67,22 @@ func markPlace(w uint64) (off, size uint64) {
 }
 
 // each calls f for every mark.
-func (m *marks) each(f func(i rafs.ChunkIndex, off, size uint64, used bool)) {
+func (m *marks) each(f func(i rafs.ChunkIndex, at byteRange, used bool)) {
 	for i := range m.words {
 		if w := m.words[i].Load(); w != 0 {
 			off, size := markPlace(w)
-			f(rafs.ChunkIndex(i), off, size, w&markUsed != 0)
+			f(rafs.ChunkIndex(i), byteRange{off, off + size}, w&markUsed != 0)
 		}
 	}
 }
 
-// retain takes off the marks of chunks that keep doesn't have, and the marks of use
-// of the others.
-func (m *marks) retain(keep func(rafs.ChunkIndex) bool) {
+// retain takes off the marks of bytes that keep doesn't have, and the marks of use of
+// the others.
+func (m *marks) retain(keep func(off, size uint64) bool) {
 	for i := range m.words {
 		switch w := m.words[i].Load(); {
 		case w == 0:
-		case keep(rafs.ChunkIndex(i)):
+		case keep(markPlace(w)):
 			m.words[i].And(^uint64(markUsed))
 		case m.words[i].Swap(0) != 0:
 			m.count.Add(^uint32(0))

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -27,28 +26,42 @@ import (
 // a proof that fits nothing, and the file may end anywhere.
 const (
 	sidecarMagic   = "vrafs\x00vf"
-	sidecarVersion = 1
+	sidecarVersion = 2
 	sidecarHeader  = 64
 	sidecarSumAt   = 60
 	sidecarEntries = 4096
 )
 
-// A proof stands for "the bytes at this place had this digest": 16 bytes of a
-// hash over place, size, digester and digest. Zero is no proof.
-type proof [16]byte
+// A proof stands for "the bytes at this place had this digest". Zero is no proof.
+//
+//	0       8     12                                          32
+//	|offset |size |hash over offset, size, digester and digest|
+type proof [32]byte
+
+const (
+	proofSizeAt = 8
+	proofHashAt = 12
+)
 
 // proofOf gives the proof that c needs.
-func proofOf(d rafs.Digester, c *rafs.Chunk) proof {
-	var b [8 + 4 + 2 + 32]byte
-	binary.LittleEndian.PutUint64(b[:], c.Off)
-	binary.LittleEndian.PutUint32(b[8:], c.Size)
-	b[12] = byte(d)
+func proofOf(d rafs.Digester, c *rafs.Chunk) (p proof) {
+	binary.LittleEndian.PutUint64(p[:], c.Off)
+	binary.LittleEndian.PutUint32(p[proofSizeAt:], c.Size)
+	var b [proofHashAt + 2 + len(c.Digest)]byte
+	copy(b[:], p[:proofHashAt])
+	b[proofHashAt] = byte(d)
 	if c.HasDigest {
-		b[13] = 1
-		copy(b[14:], c.Digest[:])
+		b[proofHashAt+1] = 1
+		copy(b[proofHashAt+2:], c.Digest[:])
 	}
 	sum := codec.Sum(rafs.DigesterBLAKE3, b[:])
-	return proof(sum[:])
+	copy(p[proofHashAt:], sum[:])
+	return p
+}
+
+// place gives what p is about.
+func (p *proof) place() (off, size uint64) {
+	return binary.LittleEndian.Uint64(p[:]), uint64(binary.LittleEndian.Uint32(p[proofSizeAt:]))
 }
 
 // An identity tells one boot's data file from any other.
@@ -186,27 +199,21 @@ func (s *sidecar) write(i rafs.ChunkIndex, p proof) error {
 	return err
 }
 
-// retain takes away the proofs of chunks that keep doesn't have.
-func (s *sidecar) retain(keep func(rafs.ChunkIndex) bool) error {
-	const entries = 4096
-	buf := make([]byte, entries*len(proof{}))
-	for i := rafs.ChunkIndex(0); ; i += entries {
-		n, err := s.f.ReadAt(buf, sidecarPlace(i))
-		if err != nil && err != io.EOF {
-			return err
-		}
-		for k := range (n + len(proof{}) - 1) / len(proof{}) {
-			if !keep(i + rafs.ChunkIndex(k)) {
-				clear(buf[k*len(proof{}):][:len(proof{})])
+// retain takes away the proofs of bytes that keep doesn't have.
+func (s *sidecar) retain(keep func(off, size uint64) bool) error {
+	const all = int64(rafs.MaxChunksPerBlob) * int64(len(proof{}))
+	return rewrite(s.f, sidecarEntries, all, func(_ int64, piece []byte) (changed bool) {
+		for len(piece) > 0 {
+			var p proof
+			n := copy(p[:], piece)
+			if p != (proof{}) && !keep(p.place()) {
+				clear(piece[:n])
+				changed = true
 			}
+			piece = piece[n:]
 		}
-		if _, err := s.f.WriteAt(buf[:n], sidecarPlace(i)); err != nil {
-			return err
-		}
-		if n < len(buf) {
-			return nil
-		}
-	}
+		return changed
+	})
 }
 
 // touch notes that the blob was used now, for who looks for the least recently used
