@@ -21,7 +21,7 @@ func newCat() *cli.Command {
 		Name: "cat", About: "Write files of an image to standard output, verified",
 		Args: []*cli.Arg{
 			{Name: "IMAGE", Help: "File of the bootstrap, or data blob with the bootstrap inside", Required: true, Set: cli.Str(&c.place.positional)},
-			{Name: "PATH", Help: "Files in the image", Required: true, Many: true, Set: cli.Strings(&c.paths)},
+			{Name: "PATH", Help: "Files in the image; symlinks are followed inside it", Required: true, Many: true, Set: cli.Strings(&c.paths)},
 		},
 		Options: append([]*cli.Option{c.place.blobOption(), c.place.dirOption(), c.place.configOption(), c.place.unverifiedOption()}, c.place.backendOptions()...),
 		Run:     c.run,
@@ -37,7 +37,7 @@ func (c *cat) run(ctx context.Context, env *cli.Env) error {
 	r := chunkread.New(im.Image, im.blobs, chunkread.Options{AllowUnverified: c.place.unverified})
 	defer r.Close()
 	for _, p := range c.paths {
-		n, err := imagewalk.Find(im.Image, p)
+		n, err := imagewalk.Follow(im.Image, p)
 		if err != nil {
 			return err
 		}

@@ -17,7 +17,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"vrafs/rafs"
 )
@@ -114,23 +113,4 @@ func Join(dir, name string) string {
 		return dir + name
 	}
 	return dir + "/" + name
-}
-
-// Find looks a path up from the root, without following symlinks. Missing names
-// are of class rafs.ErrNotExist.
-func Find(im *rafs.Image, path string) (rafs.Inode, error) {
-	n, err := im.Inode(im.Root())
-	for rest := strings.Trim(path, "/"); err == nil && rest != ""; {
-		var name string
-		name, rest, _ = strings.Cut(rest, "/")
-		rest = strings.TrimLeft(rest, "/")
-		var ino rafs.Ino
-		if ino, err = n.Lookup([]byte(name)); err == nil {
-			n, err = im.Inode(ino)
-		}
-	}
-	if err != nil {
-		return rafs.Inode{}, fmt.Errorf("%q: %w", path, err)
-	}
-	return n, nil
 }

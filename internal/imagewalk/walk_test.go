@@ -96,16 +96,3 @@ func TestWalkEndsInALoopOfDirectories(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-
-func TestFindFollowsNoSymlinkAndNamesWhatIsMissing(t *testing.T) {
-	im := open(t, bootstrap(t, rafs.V5))
-	for path, ok := range map[string]bool{"/": true, "": true, "a/deep/../z": true, "//b//y/": true, "/a/nothing": false, "/c/d": false} {
-		_, err := imagewalk.Find(im, path)
-		if (err == nil) != ok {
-			t.Errorf("%q: %v", path, err)
-		}
-	}
-	if _, err := imagewalk.Find(im, "/a/nothing"); !errors.Is(err, rafs.ErrNotExist) {
-		t.Errorf("got %v", err)
-	}
-}
