@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -48,7 +50,19 @@ func newCache() *cli.Command {
 	}}
 }
 
+// check finds a directory that is not there, which to a daemon is an empty one.
+func (c *cacheTool) check() error {
+	d, err := opener.Local().Open(c.dir, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	if err != nil {
+		return cli.Hint(err, "name the work_dir of the daemon's configuration, or its --localfs-dir")
+	}
+	return d.Close()
+}
+
 func (c *cacheTool) survey() ([]blobcache.BlobUse, uint64, error) {
+	if err := c.check(); err != nil {
+		return nil, 0, err
+	}
 	list, err := blobcache.Survey(opener.Local(), c.dir)
 	total := uint64(0)
 	for i := range list {
@@ -136,6 +150,9 @@ func (c *cacheTool) remove(u *blobcache.BlobUse) (uint64, error) {
 func (c *cacheTool) verify(ctx context.Context, env *cli.Env) error {
 	if c.bootstrap == "" {
 		return &cli.UsageError{Text: "cache verify needs '--bootstrap <bootstrap>'"}
+	}
+	if err := c.check(); err != nil {
+		return err
 	}
 	im, err := c.open()
 	if err != nil {
