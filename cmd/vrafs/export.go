@@ -67,7 +67,7 @@ func (e *export) run(ctx context.Context, env *cli.Env) error {
 	if path == "" {
 		path = filepath.Join(e.place.dir, im.Name+".disk")
 	}
-	disk, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	disk, err := createDisk(path)
 	if err != nil {
 		return fmt.Errorf("create disk: %w", err)
 	}
@@ -83,4 +83,14 @@ func (e *export) run(ctx context.Context, env *cli.Env) error {
 			r.DataBlockSize, r.DataBlocks, r.HashOffset, r.RootHash)
 	}
 	return err
+}
+
+// createDisk opens a new or regular file at path. A device can't be cut to the size
+// of a disk, and must not be removed when something fails. It is found before it is
+// opened, since a FIFO would wait for its reader.
+func createDisk(path string) (*os.File, error) {
+	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
+		return nil, cli.Hint(fmt.Errorf("%s is not a regular file", quotePath(path)), "write to a file and copy that to the device")
+	}
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 }
