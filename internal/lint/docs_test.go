@@ -58,23 +58,26 @@ func TestLinksInDocumentsLeadSomewhere(t *testing.T) {
 	}
 }
 
-// TestFilesInArchitectureExist reads docs/ARCHITECTURE.md: a Go file that it names
-// must exist, and so must what it sets in code type with a slash and an ending.
-func TestFilesInArchitectureExist(t *testing.T) {
+// TestFilesInDocumentsExist wants each Go file that a document names below the root,
+// and each page that it sets in code type below the root or beside the document.
+func TestFilesInDocumentsExist(t *testing.T) {
 	root := load(t).root
-	b, err := os.ReadFile(filepath.Join(root, "docs", "ARCHITECTURE.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range goFile.FindAllString(string(b), -1) {
-		if !exists(filepath.Join(root, name)) {
-			t.Errorf("docs/ARCHITECTURE.md names %s, which does not exist", name)
+	for _, doc := range documents(t, root) {
+		b, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	for _, m := range codePattern.FindAllStringSubmatch(string(b), -1) {
-		name := m[1]
-		if pathPattern.MatchString(name) && strings.HasSuffix(name, ".md") && !exists(filepath.Join(root, name)) {
-			t.Errorf("docs/ARCHITECTURE.md names %s, which does not exist", name)
+		for _, name := range goFile.FindAllString(string(b), -1) {
+			if !exists(filepath.Join(root, name)) {
+				t.Errorf("%s names %s, which does not exist", filepath.Base(doc), name)
+			}
+		}
+		for _, m := range codePattern.FindAllStringSubmatch(string(b), -1) {
+			name := m[1]
+			if pathPattern.MatchString(name) && strings.HasSuffix(name, ".md") &&
+				!exists(filepath.Join(root, name)) && !exists(filepath.Join(filepath.Dir(doc), name)) {
+				t.Errorf("%s names %s, which does not exist", filepath.Base(doc), name)
+			}
 		}
 	}
 }
@@ -98,13 +101,10 @@ func TestArchitectureNamesEveryPackage(t *testing.T) {
 	}
 }
 
-// TestPromisesNameTestsThatExist reads docs/PROMISES.md.
-func TestPromisesNameTestsThatExist(t *testing.T) {
+// TestDocumentsNameTestsThatExist reads what a document sets in code type. A subtest's
+// name is not looked at.
+func TestDocumentsNameTestsThatExist(t *testing.T) {
 	tr := load(t)
-	b, err := os.ReadFile(filepath.Join(tr.root, "docs", "PROMISES.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	known := map[string]bool{}
 	for _, p := range tr.pkgs {
 		for _, f := range p.files {
@@ -113,9 +113,15 @@ func TestPromisesNameTestsThatExist(t *testing.T) {
 			}
 		}
 	}
-	for _, m := range testName.FindAllStringSubmatch(string(b), -1) {
-		if !known[m[1]] {
-			t.Errorf("docs/PROMISES.md names %s, which no package has", m[1])
+	for _, doc := range documents(t, tr.root) {
+		b, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range testName.FindAllStringSubmatch(string(b), -1) {
+			if !known[m[1]] {
+				t.Errorf("%s names %s, which no package has", filepath.Base(doc), m[1])
+			}
 		}
 	}
 }
