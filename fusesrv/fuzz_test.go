@@ -75,7 +75,7 @@ func (s *script) cuts() []int {
 
 // step sends one request: opcode, node, lengths, cuts and arguments as the script
 // says.
-func (s *script) step(d *fusesrvtest.Direct, nodes []uint64) error {
+func (s *script) step(t testing.TB, d *fusesrvtest.Direct, nodes []uint64) error {
 	op := fusesrv.Opcode(s.u8())
 	if op > 60 {
 		op = fusesrv.Opcode(op) << 24 // also a swapped INIT
@@ -92,7 +92,7 @@ func (s *script) step(d *fusesrvtest.Direct, nodes []uint64) error {
 	if kind&2 != 0 {
 		h.ExtLen = uint16(s.u8())
 	}
-	request := fusesrvtest.Args(h, args)
+	request := fusesrvtest.Args(t, h, args)
 	if kind&4 != 0 {
 		request = request[:min(len(request), int(s.u8()))]
 	}
@@ -111,7 +111,7 @@ func FuzzRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, input []byte) {
 		in := script(input)
 		for steps := 0; len(in) > 0 && steps < maxSteps; steps++ {
-			if err := in.step(d, nodes); err != nil {
+			if err := in.step(t, d, nodes); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -131,7 +131,7 @@ func FuzzRequest(f *testing.F) {
 
 // writeSeeds stores one input per opcode, each with ordinary arguments.
 func writeSeeds(f *testing.F, nodes []uint64) {
-	args := fusesrvtest.Args(fusesrv.ReadIn{Size: 4096}, "name", "target")
+	args := fusesrvtest.Args(f, fusesrv.ReadIn{Size: 4096}, "name", "target")
 	for op := range byte(fusesrv.NumOpcodes) {
 		var in []byte
 		for node := range nodes {
@@ -160,7 +160,7 @@ func TestFloodsLeaveNothingBehind(t *testing.T) {
 	s, d, nodes := hostile(t)
 	flood := func(rounds int) {
 		for op := range fusesrv.Opcode(fusesrv.NumOpcodes + 2) {
-			args := fusesrvtest.Args(fusesrv.ReadIn{Size: 1 << 30}, "one-byte", "target", make([]byte, 64))
+			args := fusesrvtest.Args(t, fusesrv.ReadIn{Size: 1 << 30}, "one-byte", "target", make([]byte, 64))
 			for i := range rounds {
 				binary.LittleEndian.PutUint64(args[8:], uint64(i)<<uint(i%60))
 				if _, err := d.Call(op, nodes[i%len(nodes)], args, 4096); errors.Is(err, fusesrvtest.ErrServer) {

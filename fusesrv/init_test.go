@@ -92,7 +92,7 @@ func TestInitRefusesOldGuestsAndWaitsForLaterOnes(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s, d := newTree(t, mountfs.Options{}, fusesrv.Options{})
-			b, err := d.Call(fusesrv.OpInit, 0, fusesrvtest.Args(fusesrv.InitIn{Major: tt.major, Minor: tt.minor}), 64)
+			b, err := d.Call(fusesrv.OpInit, 0, fusesrvtest.Args(t, fusesrv.InitIn{Major: tt.major, Minor: tt.minor}), 64)
 			if !errors.Is(err, tt.err) || len(b) != tt.body {
 				t.Errorf("got %d bytes, error %v, want %d, %v", len(b), err, tt.body, tt.err)
 			}
@@ -136,7 +136,7 @@ func TestSwappedInitEndsTheSessionWithoutReply(t *testing.T) {
 	if _, err := fusesrvtest.Init(d, 45, newest); err != nil {
 		t.Fatal(err)
 	}
-	n, err := d.Send(fusesrvtest.Args(fusesrv.InHeader{Len: 104, Opcode: 0x1a000000}, fusesrv.InitIn{}), 80)
+	n, err := d.Send(fusesrvtest.Args(t, fusesrv.InHeader{Len: 104, Opcode: 0x1a000000}, fusesrv.InitIn{}), 80)
 	if n != 0 || err != nil || s.Settings().Major != 0 {
 		t.Errorf("got a reply of %d bytes, error %v, settings %+v, want none", n, err, s.Settings())
 	}

@@ -46,7 +46,7 @@ func messages(t testing.TB, d fusesrvtest.Caller) []message {
 	}
 	dir, file, link := at("kinds"), at("xattrs", "large"), at("kinds", "link")
 	read := fusesrv.ReadIn{Size: 2500}
-	a := fusesrvtest.Args
+	a := func(parts ...any) []byte { return fusesrvtest.Args(t, parts...) }
 	list := []message{
 		{fusesrv.OpLookup, dir, a("one-byte"), 128}, {fusesrv.OpLookup, dir, a("none"), 128},
 		{fusesrv.OpForget, file, a(fusesrv.ForgetIn{Nlookup: 1}), 0},
@@ -143,7 +143,7 @@ func TestRepliesFitIntoAnyRoom(t *testing.T) {
 	d := s.Start(t)
 	s.Warm(t, d)
 	for _, m := range messages(t, d) {
-		request := fusesrvtest.Args(fusesrv.InHeader{Len: uint32(40 + len(m.args)), Opcode: m.op, Unique: 5, NodeID: m.node}, m.args)
+		request := fusesrvtest.Args(t, fusesrv.InHeader{Len: uint32(40 + len(m.args)), Opcode: m.op, Unique: 5, NodeID: m.node}, m.args)
 		for room := range min(16+m.room+3, 400) { // Send checks the reply
 			if _, err := d.Send(request, room); err != nil {
 				t.Fatalf("%v with room for %d: %v", m.op, room, err)

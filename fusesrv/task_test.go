@@ -113,7 +113,7 @@ func TestTasksAnswerForEveryKindOfReply(t *testing.T) {
 		}
 		fs.task = &task{rounds: rounds}
 		d.InCuts = []int{90, 100}
-		b, err := d.Call(fusesrv.OpWrite, 1, fusesrvtest.Args(fusesrv.WriteIn{Size: 60}, make([]byte, 60)), 8)
+		b, err := d.Call(fusesrv.OpWrite, 1, fusesrvtest.Args(t, fusesrv.WriteIn{Size: 60}, make([]byte, 60)), 8)
 		if d.InCuts = nil; err != nil || b[0] != 60 {
 			t.Errorf("WRITE: got %v, %v, want 60 bytes", b, err)
 		}
@@ -143,7 +143,7 @@ func TestDeadlineEndsAWait(t *testing.T) {
 func TestAbortBeforeTheWaitEndsIt(t *testing.T) {
 	fs, s, d := newSlow(t, fusesrv.Options{})
 	fs.task.wait = make(chan struct{})
-	request := fusesrvtest.Args(fusesrv.InHeader{Len: 80, Opcode: fusesrv.OpRead, Unique: 9, NodeID: 5}, fusesrv.ReadIn{Size: 4})
+	request := fusesrvtest.Args(t, fusesrv.InHeader{Len: 80, Opcode: fusesrv.OpRead, Unique: 9, NodeID: 5}, fusesrv.ReadIn{Size: 4})
 	var r fusesrv.Request
 	out := [][]byte{make([]byte, 100)}
 	if _, pending := s.Handle(d.W, &r, [][]byte{request}, out); !pending {
@@ -168,7 +168,7 @@ func TestAbortBeforeTheWaitEndsIt(t *testing.T) {
 
 func TestDropTakesARequestOffTheBooks(t *testing.T) {
 	fs, s, d := newSlow(t, fusesrv.Options{})
-	request := fusesrvtest.Args(fusesrv.InHeader{Len: 80, Opcode: fusesrv.OpRead, Unique: 9}, fusesrv.ReadIn{Size: 4})
+	request := fusesrvtest.Args(t, fusesrv.InHeader{Len: 80, Opcode: fusesrv.OpRead, Unique: 9}, fusesrv.ReadIn{Size: 4})
 	var r fusesrv.Request
 	if _, pending := s.Handle(d.W, &r, [][]byte{request}, [][]byte{make([]byte, 100)}); !pending {
 		t.Fatal("not pending")

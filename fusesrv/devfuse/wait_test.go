@@ -51,8 +51,8 @@ func TestWaitingReplyKeepsItsFirstHalf(t *testing.T) {
 	s.Restore(fusesrv.Settings{Major: fusesrv.Major, Minor: fusesrv.Minor, MaxPages: 256})
 	l := &line{kernel: connect(t, s), reply: make([]byte, outBytes)}
 	request := func(op fusesrv.Opcode, args any) []byte {
-		b := fusesrvtest.Args(args)
-		return append(fusesrvtest.Args(fusesrv.InHeader{Len: uint32(fusesrv.InHeaderSize + len(b)), Opcode: op, Unique: 2, NodeID: 1}), b...)
+		b := fusesrvtest.Args(t, args)
+		return append(fusesrvtest.Args(t, fusesrv.InHeader{Len: uint32(fusesrv.InHeaderSize + len(b)), Opcode: op, Unique: 2, NodeID: 1}), b...)
 	}
 	for range 3 {
 		if _, err := unix.Write(l.kernel, request(fusesrv.OpRead, fusesrv.ReadIn{Size: 4096})); err != nil {

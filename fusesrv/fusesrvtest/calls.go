@@ -7,10 +7,24 @@ import (
 	"vrafs/fusesrv"
 )
 
+// A T is a test: one of package testing or of rapid.
+type T interface {
+	Helper()
+	Fatal(args ...any)
+}
+
 // Args returns the wire form of parts: structures of fusesrv, byte slices, and
-// strings, which become names with their NUL.
-func Args(parts ...any) []byte {
-	var b []byte
+// strings, which become names with their NUL. What has none ends the test.
+func Args(t T, parts ...any) []byte {
+	t.Helper()
+	b, err := encode(parts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func encode(parts ...any) (b []byte, err error) {
 	for _, p := range parts {
 		switch p := p.(type) {
 		case string:
@@ -18,13 +32,12 @@ func Args(parts ...any) []byte {
 		case []byte:
 			b = append(b, p...)
 		default:
-			var err error
 			if b, err = binary.Append(b, le, p); err != nil {
-				panic(err) // a test's own mistake
+				return nil, err
 			}
 		}
 	}
-	return b
+	return b, nil
 }
 
 // decode reads a reply body into out, which it must fit.
@@ -36,51 +49,59 @@ func decode(body []byte, out any) error {
 	return err
 }
 
+// call sends a request with the parts as arguments, and room for a body.
+func call(c Caller, op fusesrv.Opcode, node uint64, room int, parts ...any) ([]byte, error) {
+	args, err := encode(parts...)
+	if err != nil {
+		return nil, err
+	}
+	return c.Call(op, node, args, room)
+}
+
+// ask is call for a reply that has one structure, out, as its body.
+func ask(c Caller, op fusesrv.Opcode, node uint64, out any, parts ...any) error {
+	b, err := call(c, op, node, binary.Size(out), parts...)
+	if err == nil {
+		err = decode(b, out)
+	}
+	return err
+}
+
 // Init starts a session as a guest of that minor version does.
-func Init(c Caller, minor uint32, offer fusesrv.InitFlags) (fusesrv.InitOut, error) {
+func Init(c Caller, minor uint32, offer fusesrv.InitFlags) (out fusesrv.InitOut, err error) {
 	in := fusesrv.InitIn{Major: 7, Minor: minor, MaxReadahead: 128 << 10, Flags: uint32(offer), Flags2: uint32(offer >> 32)}
-	args := Args(in)
+	args, err := encode(in)
+	if err != nil {
+		return out, err
+	}
 	if minor < 36 {
 		args = args[:16]
 	}
-	var out fusesrv.InitOut
-	b, err := c.Call(fusesrv.OpInit, 0, args, 64)
-	if err == nil {
-		err = decode(b, &out)
-	}
+	err = ask(c, fusesrv.OpInit, 0, &out, args)
 	return out, err
 }
 
 // Lookup finds a child.
 func Lookup(c Caller, node uint64, name string) (e fusesrv.EntryOut, err error) {
-	b, err := c.Call(fusesrv.OpLookup, node, Args(name), 128)
-	if err == nil {
-		err = decode(b, &e)
-	}
+	err = ask(c, fusesrv.OpLookup, node, &e, name)
 	return e, err
 }
 
 // Getattr shows a node.
 func Getattr(c Caller, node uint64) (a fusesrv.AttrOut, err error) {
-	b, err := c.Call(fusesrv.OpGetattr, node, Args(fusesrv.GetattrIn{}), 104)
-	if err == nil {
-		err = decode(b, &a)
-	}
+	err = ask(c, fusesrv.OpGetattr, node, &a, fusesrv.GetattrIn{})
 	return a, err
 }
 
 // Open opens a file or directory.
 func Open(c Caller, op fusesrv.Opcode, node uint64, flags uint32) (o fusesrv.OpenOut, err error) {
-	b, err := c.Call(op, node, Args(fusesrv.OpenIn{Flags: flags}), 16)
-	if err == nil {
-		err = decode(b, &o)
-	}
+	err = ask(c, op, node, &o, fusesrv.OpenIn{Flags: flags})
 	return o, err
 }
 
 // Read reads up to size bytes at off. They are good until the next call.
 func Read(c Caller, node, fh, off uint64, size int) ([]byte, error) {
-	return c.Call(fusesrv.OpRead, node, Args(fusesrv.ReadIn{FH: fh, Offset: off, Size: uint32(size)}), size)
+	return call(c, fusesrv.OpRead, node, size, fusesrv.ReadIn{FH: fh, Offset: off, Size: uint32(size)})
 }
 
 // A DirEntry is an entry of READDIR or READDIRPLUS.
@@ -96,7 +117,7 @@ func Readdir(c Caller, plus bool, node, fh, off uint64, size int) ([]DirEntry, e
 	if plus {
 		op = fusesrv.OpReaddirplus
 	}
-	b, err := c.Call(op, node, Args(fusesrv.ReadIn{FH: fh, Offset: off, Size: uint32(size)}), size)
+	b, err := call(c, op, node, size, fusesrv.ReadIn{FH: fh, Offset: off, Size: uint32(size)})
 	if err != nil {
 		return nil, err
 	}

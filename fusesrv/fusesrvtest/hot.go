@@ -35,23 +35,23 @@ func (s *Stack) HotRequests(t testing.TB, d *Direct) []HotRequest {
 		}
 	}
 	size := int(min(128<<10, file.Entry.Attr.Size))
-	read := func(n int) []byte { return Args(fusesrv.ReadIn{Size: uint32(n)}) }
-	capability := append(Args(fusesrv.GetxattrIn{Size: 64}), "security.capability\x00"...)
+	read := func(n int) []byte { return Args(t, fusesrv.ReadIn{Size: uint32(n)}) }
+	capability := append(Args(t, fusesrv.GetxattrIn{Size: 64}), "security.capability\x00"...)
 	return []HotRequest{
-		hotRequest("Lookup", fusesrv.OpLookup, dir.NodeID, Args(file.Name), 128, 16+128),
-		hotRequest("LookupMiss", fusesrv.OpLookup, dir.NodeID, Args("no such name"), 128, 16+128),
-		hotRequest("Getattr", fusesrv.OpGetattr, file.Entry.NodeID, Args(fusesrv.GetattrIn{}), 104, 16+104),
-		hotRequest("Read4K", fusesrv.OpRead, file.Entry.NodeID, read(4096), 4096, 16+4096),
-		hotRequest("Read128K", fusesrv.OpRead, file.Entry.NodeID, read(size), size, 16+size),
-		hotRequest("ReaddirPlus", fusesrv.OpReaddirplus, dir.NodeID, read(4096), 4096, 0),
-		hotRequest("Readdir", fusesrv.OpReaddir, dir.NodeID, read(4096), 4096, 0),
-		hotRequest("Getxattr", fusesrv.OpGetxattr, file.Entry.NodeID, capability, 64, 16),
-		hotRequest("Forget", fusesrv.OpForget, file.Entry.NodeID, Args(fusesrv.ForgetIn{Nlookup: 1}), 0, -1),
+		hotRequest(t, "Lookup", fusesrv.OpLookup, dir.NodeID, Args(t, file.Name), 128, 16+128),
+		hotRequest(t, "LookupMiss", fusesrv.OpLookup, dir.NodeID, Args(t, "no such name"), 128, 16+128),
+		hotRequest(t, "Getattr", fusesrv.OpGetattr, file.Entry.NodeID, Args(t, fusesrv.GetattrIn{}), 104, 16+104),
+		hotRequest(t, "Read4K", fusesrv.OpRead, file.Entry.NodeID, read(4096), 4096, 16+4096),
+		hotRequest(t, "Read128K", fusesrv.OpRead, file.Entry.NodeID, read(size), size, 16+size),
+		hotRequest(t, "ReaddirPlus", fusesrv.OpReaddirplus, dir.NodeID, read(4096), 4096, 0),
+		hotRequest(t, "Readdir", fusesrv.OpReaddir, dir.NodeID, read(4096), 4096, 0),
+		hotRequest(t, "Getxattr", fusesrv.OpGetxattr, file.Entry.NodeID, capability, 64, 16),
+		hotRequest(t, "Forget", fusesrv.OpForget, file.Entry.NodeID, Args(t, fusesrv.ForgetIn{Nlookup: 1}), 0, -1),
 	}
 }
 
-func hotRequest(name string, op fusesrv.Opcode, node uint64, args []byte, room, want int) HotRequest {
-	h := Args(fusesrv.InHeader{Len: uint32(fusesrv.InHeaderSize + len(args)), Opcode: op, Unique: 2, NodeID: node})
+func hotRequest(t testing.TB, name string, op fusesrv.Opcode, node uint64, args []byte, room, want int) HotRequest {
+	h := Args(t, fusesrv.InHeader{Len: uint32(fusesrv.InHeaderSize + len(args)), Opcode: op, Unique: 2, NodeID: node})
 	q := HotRequest{Name: name, In: [][]byte{h, args}, Out: [][]byte{make([]byte, fusesrv.OutHeaderSize)}, Want: want}
 	for ; room > 0; room -= 4096 {
 		q.Out = append(q.Out, make([]byte, min(4096, room)))

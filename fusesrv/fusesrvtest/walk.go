@@ -150,23 +150,19 @@ func (w *walker) xattrs(node uint64) (xs []testtree.Xattr, err error) {
 
 // value asks for the size first, as getxattr(2) users do.
 func (w *walker) value(op fusesrv.Opcode, node uint64, name string) ([]byte, error) {
-	args := func(size uint32) []byte {
+	parts := func(size uint32) []any {
 		if op == fusesrv.OpListxattr {
-			return Args(fusesrv.GetxattrIn{Size: size})
+			return []any{fusesrv.GetxattrIn{Size: size}}
 		}
-		return Args(fusesrv.GetxattrIn{Size: size}, name)
+		return []any{fusesrv.GetxattrIn{Size: size}, name}
 	}
-	b, err := w.c.Call(op, node, args(0), 8)
-	if err != nil {
+	var out struct{ Size, Padding uint32 } // fuse_getxattr_out
+	if err := ask(w.c, op, node, &out, parts(0)...); err != nil || out.Size == 0 {
 		return nil, err
 	}
-	size := le.Uint32(b)
-	if size == 0 {
-		return nil, nil
-	}
-	b, err = w.c.Call(op, node, args(size), int(size))
-	if err == nil && len(b) != int(size) {
-		err = fmt.Errorf("%w: %v of %d bytes, %d announced", ErrServer, op, len(b), size)
+	b, err := call(w.c, op, node, int(out.Size), parts(out.Size)...)
+	if err == nil && len(b) != int(out.Size) {
+		err = fmt.Errorf("%w: %v of %d bytes, %d announced", ErrServer, op, len(b), out.Size)
 	}
 	return slices.Clone(b), err
 }

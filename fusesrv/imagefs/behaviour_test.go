@@ -55,7 +55,7 @@ func TestAnswersAreThoseOfNydusd(t *testing.T) {
 				t.Errorf("missing name: got %+v, %v", none, err)
 			}
 			statfs, err := d.Call(fusesrv.OpStatfs, e.NodeID, nil, 80)
-			want := fusesrvtest.Args(fusesrv.StatfsOut{Bsize: 512, Namelen: 255})
+			want := fusesrvtest.Args(t, fusesrv.StatfsOut{Bsize: 512, Namelen: 255})
 			if err != nil || !bytes.Equal(statfs, want) {
 				t.Errorf("statfs: got %x, %v, want %x", statfs, err, want)
 			}
@@ -95,7 +95,7 @@ func serve(t testing.TB, v rafs.Version, o fusesrvtest.StackOptions) (*fusesrvte
 func TestErrors(t *testing.T) {
 	_, d := serve(t, rafs.V6, fusesrvtest.StackOptions{})
 	dir, file, link := find(t, d, "kinds").NodeID, find(t, d, "kinds", "one-byte").NodeID, find(t, d, "kinds", "link").NodeID
-	a := fusesrvtest.Args
+	a := func(parts ...any) []byte { return fusesrvtest.Args(t, parts...) }
 	read := a(fusesrv.ReadIn{Size: 100})
 	tests := []struct {
 		name string
@@ -178,8 +178,8 @@ func TestReadsAreClampedToTheFile(t *testing.T) {
 			t.Errorf("%d bytes at %d of %d: got %d, %v, want %d", tt.n, tt.off, size, len(b), err, tt.want)
 		}
 	}
-	b, err := d.Call(fusesrv.OpLseek, e.NodeID, fusesrvtest.Args(fusesrv.LseekIn{Offset: 2, Whence: fusesrv.SeekHole}), 8)
-	if err != nil || !bytes.Equal(b, fusesrvtest.Args(fusesrv.LseekOut{Offset: size})) {
+	b, err := d.Call(fusesrv.OpLseek, e.NodeID, fusesrvtest.Args(t, fusesrv.LseekIn{Offset: 2, Whence: fusesrv.SeekHole}), 8)
+	if err != nil || !bytes.Equal(b, fusesrvtest.Args(t, fusesrv.LseekOut{Offset: size})) {
 		t.Errorf("SEEK_HOLE: got %x, %v, want the file's end", b, err)
 	}
 }
@@ -188,9 +188,9 @@ func TestStatxSaysWhatGetattrSays(t *testing.T) {
 	_, d := serve(t, rafs.V6, fusesrvtest.StackOptions{})
 	for _, name := range []string{"char-large-numbers", "one-byte", "link"} {
 		e := find(t, d, "kinds", name)
-		b, err := d.Call(fusesrv.OpStatx, e.NodeID, fusesrvtest.Args(fusesrv.StatxIn{Mask: 0xfff}), 288)
+		b, err := d.Call(fusesrv.OpStatx, e.NodeID, fusesrvtest.Args(t, fusesrv.StatxIn{Mask: 0xfff}), 288)
 		want := fusesrv.StatxOut{AttrValid: e.AttrValid, Statx: e.Attr.Statx(0x7ff)}
-		if err != nil || !bytes.Equal(b, fusesrvtest.Args(want)) {
+		if err != nil || !bytes.Equal(b, fusesrvtest.Args(t, want)) {
 			t.Errorf("%s: got %x, %v, want %+v", name, b, err, want)
 		}
 		if name == "char-large-numbers" && (want.Statx.RdevMajor != 4095 || want.Statx.RdevMinor != 1048575) {
@@ -204,7 +204,7 @@ func TestImageWithoutXattrs(t *testing.T) {
 	o := testtree.Small(4)
 	o.NoXattrs = true
 	im := testimage.Make(t, testimage.Options{Version: rafs.V6, Tree: o})
-	getxattr := fusesrvtest.Args(fusesrv.GetxattrIn{}, "security.capability")
+	getxattr := fusesrvtest.Args(t, fusesrv.GetxattrIn{}, "security.capability")
 	for _, tt := range []struct {
 		name string
 		o    fusesrvtest.StackOptions

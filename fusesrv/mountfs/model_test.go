@@ -88,7 +88,7 @@ func (m *model) Open(t *rapid.T) {
 // Release closes one.
 func (m *model) Release(t *rapid.T) {
 	if node, ok := m.any(t); ok && m.open[node] > 0 {
-		if _, err := m.c.d.Call(fusesrv.OpRelease, node, fusesrvtest.Args(fusesrv.ReleaseIn{}), 0); err != nil {
+		if _, err := m.c.d.Call(fusesrv.OpRelease, node, fusesrvtest.Args(t, fusesrv.ReleaseIn{}), 0); err != nil {
 			t.Fatal(err)
 		}
 		m.open[node]--
@@ -193,7 +193,7 @@ func TestMountsChangeUnderLoad(t *testing.T) {
 				}
 				if _, err := fusesrvtest.Open(d, fusesrv.OpOpen, node, 0); err == nil {
 					_, _ = fusesrvtest.Read(d, node, 0, 0, 10)
-					_, _ = d.Call(fusesrv.OpRelease, node, fusesrvtest.Args(fusesrv.ReleaseIn{}), 0)
+					_, _ = d.Call(fusesrv.OpRelease, node, fusesrvtest.Args(t, fusesrv.ReleaseIn{}), 0)
 				}
 				_, _ = fusesrvtest.List(d, true, fusesrv.RootID, 4096)
 			}

@@ -169,7 +169,7 @@ func TestRemounts(t *testing.T) {
 			if h.closed.Load() {
 				t.Fatalf("%s was closed while a file was open", h.content)
 			}
-			if _, err := c.d.Call(fusesrv.OpRelease, h.node, fusesrvtest.Args(fusesrv.ReleaseIn{}), 0); err != nil {
+			if _, err := c.d.Call(fusesrv.OpRelease, h.node, fusesrvtest.Args(t, fusesrv.ReleaseIn{}), 0); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := fusesrvtest.Getattr(c.d, h.node); err != syscall.ESTALE {
@@ -191,7 +191,7 @@ func TestSurplusReleasesTakeNothingAway(t *testing.T) {
 	c.mount(t, "/x", "x")
 	f := c.lookup(t, "x", "f").NodeID
 	for range 10 {
-		if _, err := c.d.Call(fusesrv.OpRelease, f, fusesrvtest.Args(fusesrv.ReleaseIn{}), 0); err != nil {
+		if _, err := c.d.Call(fusesrv.OpRelease, f, fusesrvtest.Args(t, fusesrv.ReleaseIn{}), 0); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -10,21 +10,25 @@ import (
 	"vrafs/fusesrv/mountfs"
 )
 
-// what the guest's kernel remembers for a whole connection (kata 2.5).
-var latches = []struct {
+// A latch is what the guest's kernel remembers for a whole connection (kata 2.5).
+type latch struct {
 	op    fusesrv.Opcode
 	args  []byte
 	room  int
 	mixed syscall.Errno // instead
-}{
-	{fusesrv.OpFlush, fusesrvtest.Args(fusesrv.FlushIn{}), 0, 0},
-	{fusesrv.OpFsync, fusesrvtest.Args(fusesrv.FsyncIn{}), 0, 0},
-	{fusesrv.OpFsyncdir, fusesrvtest.Args(fusesrv.FsyncIn{}), 0, 0},
-	{fusesrv.OpSyncfs, make([]byte, 8), 0, 0},
-	{fusesrv.OpGetxattr, fusesrvtest.Args(fusesrv.GetxattrIn{}, "user.a"), 8, syscall.ENODATA},
-	{fusesrv.OpListxattr, fusesrvtest.Args(fusesrv.GetxattrIn{}), 8, 0},
-	{fusesrv.OpLseek, fusesrvtest.Args(fusesrv.LseekIn{Whence: 3}), 8, syscall.EINVAL},
-	{fusesrv.OpStatx, fusesrvtest.Args(fusesrv.StatxIn{}), 288, syscall.EOPNOTSUPP},
+}
+
+func latches(t testing.TB) []latch {
+	return []latch{
+		{fusesrv.OpFlush, fusesrvtest.Args(t, fusesrv.FlushIn{}), 0, 0},
+		{fusesrv.OpFsync, fusesrvtest.Args(t, fusesrv.FsyncIn{}), 0, 0},
+		{fusesrv.OpFsyncdir, fusesrvtest.Args(t, fusesrv.FsyncIn{}), 0, 0},
+		{fusesrv.OpSyncfs, make([]byte, 8), 0, 0},
+		{fusesrv.OpGetxattr, fusesrvtest.Args(t, fusesrv.GetxattrIn{}, "user.a"), 8, syscall.ENODATA},
+		{fusesrv.OpListxattr, fusesrvtest.Args(t, fusesrv.GetxattrIn{}), 8, 0},
+		{fusesrv.OpLseek, fusesrvtest.Args(t, fusesrv.LseekIn{Whence: 3}), 8, syscall.EINVAL},
+		{fusesrv.OpStatx, fusesrvtest.Args(t, fusesrv.StatxIn{}), 288, syscall.EOPNOTSUPP},
+	}
 }
 
 // bare is a file system that answers ENOSYS to all of these.
@@ -37,7 +41,7 @@ func TestENOSYSIsPassedOnOnlyWhereNothingElseWillBe(t *testing.T) {
 			t.Fatal(err)
 		}
 		node := c.lookup(t, "x", "f").NodeID
-		for _, l := range latches {
+		for _, l := range latches(t) {
 			want := l.mixed
 			if images {
 				want = syscall.ENOSYS
@@ -53,7 +57,7 @@ func TestENOSYSIsPassedOnOnlyWhereNothingElseWillBe(t *testing.T) {
 func TestNoAnswerOfAPseudoDirectoryStays(t *testing.T) {
 	c := newConn(t, mountfs.Options{})
 	c.mount(t, "/a/b", "x")
-	for _, l := range latches {
+	for _, l := range latches(t) {
 		if _, err := c.d.Call(l.op, c.lookup(t, "a").NodeID, l.args, l.room); err == syscall.ENOSYS {
 			t.Errorf("%v: got ENOSYS", l.op)
 		}
@@ -66,7 +70,7 @@ func TestXattrsAreNotSwitchedOffByWhatHasNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.mount(t, "/without", "x")
-	getxattr := fusesrvtest.Args(fusesrv.GetxattrIn{}, "user.a")
+	getxattr := fusesrvtest.Args(t, fusesrv.GetxattrIn{}, "user.a")
 	if _, err := c.d.Call(fusesrv.OpGetxattr, c.lookup(t, "without", "f").NodeID, getxattr, 8); err != syscall.ENODATA {
 		t.Errorf("got %v, want ENODATA", err)
 	}
@@ -93,11 +97,11 @@ func TestNothingCrossesFileSystems(t *testing.T) {
 		args []byte
 		want syscall.Errno
 	}{
-		{fusesrv.OpRename2, a.NodeID, fusesrvtest.Args(fusesrv.RenameIn{NewDir: b.NodeID}, "f", "g"), syscall.EXDEV},
-		{fusesrv.OpLink, a.NodeID, fusesrvtest.Args(fusesrv.LinkIn{OldNodeID: bf}, "g"), syscall.EXDEV},
-		{fusesrv.OpCopyFileRange, af, fusesrvtest.Args(fusesrv.CopyFileRangeIn{NodeIDOut: bf}), syscall.EXDEV},
-		{fusesrv.OpRename2, a.NodeID, fusesrvtest.Args(fusesrv.RenameIn{NewDir: a.NodeID}, "f", "g"), syscall.EROFS},
-		{fusesrv.OpRename2, a.NodeID, fusesrvtest.Args(fusesrv.RenameIn{NewDir: 99 << 40}, "f", "g"), syscall.ESTALE},
+		{fusesrv.OpRename2, a.NodeID, fusesrvtest.Args(t, fusesrv.RenameIn{NewDir: b.NodeID}, "f", "g"), syscall.EXDEV},
+		{fusesrv.OpLink, a.NodeID, fusesrvtest.Args(t, fusesrv.LinkIn{OldNodeID: bf}, "g"), syscall.EXDEV},
+		{fusesrv.OpCopyFileRange, af, fusesrvtest.Args(t, fusesrv.CopyFileRangeIn{NodeIDOut: bf}), syscall.EXDEV},
+		{fusesrv.OpRename2, a.NodeID, fusesrvtest.Args(t, fusesrv.RenameIn{NewDir: a.NodeID}, "f", "g"), syscall.EROFS},
+		{fusesrv.OpRename2, a.NodeID, fusesrvtest.Args(t, fusesrv.RenameIn{NewDir: 99 << 40}, "f", "g"), syscall.ESTALE},
 	}
 	for _, tt := range tests {
 		if _, err := c.d.Call(tt.op, tt.node, tt.args, 200); err != tt.want {
@@ -106,11 +110,11 @@ func TestNothingCrossesFileSystems(t *testing.T) {
 	}
 	c.mount(t, "/a/sub", "sub")
 	for op, want := range map[fusesrv.Opcode]syscall.Errno{fusesrv.OpRmdir: syscall.EBUSY, fusesrv.OpUnlink: syscall.EBUSY} {
-		if _, err := c.d.Call(op, a.NodeID, fusesrvtest.Args("sub"), 0); err != want {
+		if _, err := c.d.Call(op, a.NodeID, fusesrvtest.Args(t, "sub"), 0); err != want {
 			t.Errorf("%v of a mountpoint: got %v, want %v", op, err, want)
 		}
 	}
-	mkdir := fusesrvtest.Args(fusesrv.MkdirIn{}, "sub")
+	mkdir := fusesrvtest.Args(t, fusesrv.MkdirIn{}, "sub")
 	if _, err := c.d.Call(fusesrv.OpMkdir, a.NodeID, mkdir, 128); err != syscall.EEXIST {
 		t.Errorf("MKDIR of a mountpoint: got %v, want EEXIST", err)
 	}

@@ -63,7 +63,7 @@ func TestGuestGoesOnAfterLoad(t *testing.T) {
 		if e := b.lookup(t, "rafs", "one"); e.NodeID != dir {
 			t.Errorf("exact %v: a directory's node is %#x, was %#x", exact, e.NodeID, dir)
 		}
-		release := fusesrvtest.Args(fusesrv.ReleaseIn{})
+		release := fusesrvtest.Args(t, fusesrv.ReleaseIn{})
 		if _, err := b.d.Call(fusesrv.OpRelease, gone, release, 0); err != nil {
 			t.Fatal(err)
 		}

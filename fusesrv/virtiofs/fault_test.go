@@ -23,7 +23,7 @@ func TestMemoryTruncatedUnderAMissStopsTheRingOnly(t *testing.T) {
 	}
 	defer region.Close()
 	s.plug(t, region)
-	copy(region.Mem, fusesrvtest.Args(
+	copy(region.Mem, fusesrvtest.Args(t,
 		fusesrv.InHeader{Len: 80, Opcode: fusesrv.OpRead, Unique: 77, NodeID: s.file.Entry.NodeID}, fusesrv.ReadIn{Size: 4096}))
 	readable := []virtqueue.Seg{{Addr: region.Spec.GPA, Len: 80}}
 	writable := []virtqueue.Seg{{Addr: region.Spec.GPA + 8192, Len: 16 + 4096}}

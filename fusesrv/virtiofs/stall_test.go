@@ -67,7 +67,7 @@ func newStalled(t *testing.T, o virtiofs.Options, g vhostusertest.GuestConfig) *
 func (s *stalled) send(t *testing.T, n int) uint64 {
 	t.Helper()
 	unique, err := s.c.Send(&vhostusertest.Request{Op: uint32(fusesrv.OpRead), Node: s.file.Entry.NodeID,
-		Args: fusesrvtest.Args(fusesrv.ReadIn{Size: uint32(n)}), Room: n})
+		Args: fusesrvtest.Args(t, fusesrv.ReadIn{Size: uint32(n)}), Room: n})
 	if err == nil {
 		err = s.c.Ring.Kick()
 	}
@@ -83,7 +83,7 @@ func (s *stalled) send(t *testing.T, n int) uint64 {
 func (s *stalled) getattr(t *testing.T) {
 	t.Helper()
 	unique, err := s.c.Send(&vhostusertest.Request{Op: uint32(fusesrv.OpGetattr), Node: s.file.Entry.NodeID,
-		Args: fusesrvtest.Args(fusesrv.GetattrIn{}), Room: 104})
+		Args: fusesrvtest.Args(t, fusesrv.GetattrIn{}), Room: 104})
 	if err == nil {
 		err = s.c.Ring.Kick()
 	}
@@ -196,7 +196,7 @@ func TestMissIntoMemoryThatWasUnpluggedEndsWithLengthZero(t *testing.T) {
 	}
 	defer region.Close()
 	s.plug(t, region)
-	args := fusesrvtest.Args(fusesrv.InHeader{Len: 80, Opcode: fusesrv.OpRead, Unique: 77, NodeID: s.file.Entry.NodeID},
+	args := fusesrvtest.Args(t, fusesrv.InHeader{Len: 80, Opcode: fusesrv.OpRead, Unique: 77, NodeID: s.file.Entry.NodeID},
 		fusesrv.ReadIn{Size: 4096})
 	copy(region.Mem, args)
 	readable := []virtqueue.Seg{{Addr: region.Spec.GPA, Len: 80}}
@@ -231,7 +231,7 @@ func TestStoppedRingGetsErrorsForItsMisses(t *testing.T) {
 	s := newStalled(t, virtiofs.Options{Workers: 1, Queues: 1}, vhostusertest.GuestConfig{QueueSize: 512})
 	first := s.send(t, 4096)
 	second, err := s.c.Send(&vhostusertest.Request{Op: uint32(fusesrv.OpRead), Node: s.file.Entry.NodeID,
-		Args: fusesrvtest.Args(fusesrv.ReadIn{Offset: 4096, Size: 4096}), Room: 4096}) // waits for the one worker
+		Args: fusesrvtest.Args(t, fusesrv.ReadIn{Offset: 4096, Size: 4096}), Room: 4096}) // waits for the one worker
 	if err == nil {
 		err = s.c.Ring.Kick()
 	}

@@ -71,7 +71,7 @@ func (f *flood) send(t testing.TB, op fusesrv.Opcode, nodes []uint64) {
 	t.Helper()
 	for i, in := range f.in {
 		h := fusesrv.InHeader{Len: 256, Opcode: op, Unique: uint64(i)<<1 | 2, NodeID: nodes[i%len(nodes)]}
-		args := fusesrvtest.Args(h, fusesrv.ReadIn{Size: 1 << 20, Offset: uint64(i) << uint(i%60)}, "name", "target")
+		args := fusesrvtest.Args(t, h, fusesrv.ReadIn{Size: 1 << 20, Offset: uint64(i) << uint(i%60)}, "name", "target")
 		clear(in[copy(in, args):])
 	}
 	f.ring.Driver.OfferAgain(f.ids)
