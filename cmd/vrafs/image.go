@@ -231,7 +231,8 @@ func readConfig(path string) (*config.Config, error) {
 	return c, nil
 }
 
-// openBackend opens a configured back end. It is open until the command ends.
+// openBackend opens a configured back end. What releases it is dropped: a command uses
+// its back end to the end, and then its process takes connections and goroutines along.
 func openBackend(b *config.Backend) (backend.Opener, error) {
 	header, err := backends.HeaderOf(os.Environ())
 	if err != nil {

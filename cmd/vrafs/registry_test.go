@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,10 +13,10 @@ import (
 // TestBlobsAreReadOutOfARegistry by the commands that read data, as nydus-image does
 // with --backend-type, and by configuration.
 func TestBlobsAreReadOutOfARegistry(t *testing.T) {
-	const repo = "library/image"
+	const repo, text = "library/image", "out of a registry\n"
 	s := testregistry.Start(t, testregistry.Options{})
 	src, dir := t.TempDir(), t.TempDir()
-	must(t, os.WriteFile(filepath.Join(src, "file"), []byte("out of a registry\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(src, "file"), []byte(text), 0o644))
 	boot, blobs := filepath.Join(dir, "image.boot"), filepath.Join(dir, "blobs")
 	must(t, os.Mkdir(blobs, 0o755))
 	runQuietly(t, "", "create", "-l", "warn", "-B", boot, "-D", blobs, src)
@@ -32,8 +33,8 @@ func TestBlobsAreReadOutOfARegistry(t *testing.T) {
 
 	tar := filepath.Join(dir, "out.tar")
 	runQuietly(t, "", "unpack", "-l", "warn", "-B", boot, "--output", tar, "--backend-type", "registry", "--backend-config", section)
-	if fi, err := os.Stat(tar); err != nil || fi.Size() == 0 {
-		t.Errorf("unpacked: %v, %v", fi, err)
+	if got, err := os.ReadFile(tar); err != nil || !bytes.Contains(got, []byte(text)) {
+		t.Errorf("unpacked: %d bytes without the file's, %v", len(got), err)
 	}
 	out, err := nydusImageCommand(t.Context(), "check", "-B", boot, "-C", config).CombinedOutput()
 	if err != nil {
