@@ -25,11 +25,7 @@ func through(host string) func(*Options) {
 func TestConformanceThroughACachingProxy(t *testing.T) {
 	backendtest.Run(t, func(t *testing.T, blobs map[string][]byte) backend.Opener {
 		s := testregistry.Start(t, testregistry.Options{})
-		ids := map[string]string{}
-		for id, data := range blobs {
-			ids[id] = s.Push(t, repo, data)
-		}
-		return renamed{open(t, s.Host, through(testregistry.StartCache(t))), ids}
+		return renamed{open(t, s.Host, through(testregistry.StartCache(t))), push(t, s, blobs)}
 	})
 }
 

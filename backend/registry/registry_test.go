@@ -24,7 +24,7 @@ const repo = "library/image"
 
 var payload = bytes.Repeat([]byte("0123456789abcdef"), 64<<10/16)
 
-// open makes a back end that ends with the test; s may be empty for a proxy's host.
+// open makes a back end that ends with the test.
 func open(t *testing.T, host string, change func(*Options)) *Registry {
 	t.Helper()
 	opt := Options{Scheme: "http", Host: host, Repo: repo}
@@ -67,6 +67,16 @@ type renamed struct {
 	ids map[string]string
 }
 
+// push stores the blobs of the suite; it returns their digests by name.
+func push(t *testing.T, s *testregistry.Server, blobs map[string][]byte) map[string]string {
+	t.Helper()
+	ids := map[string]string{}
+	for id, data := range blobs {
+		ids[id] = s.Push(t, repo, data)
+	}
+	return ids
+}
+
 func (r renamed) Open(ctx context.Context, id string) (backend.Blob, error) {
 	if digest, ok := r.ids[id]; ok {
 		id = digest
@@ -101,10 +111,6 @@ func TestConformance(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			backendtest.Run(t, func(t *testing.T, blobs map[string][]byte) backend.Opener {
 				s := testregistry.Start(t, tt.server(t))
-				ids := map[string]string{}
-				for id, data := range blobs {
-					ids[id] = s.Push(t, repo, data)
-				}
 				return renamed{open(t, s.Host, func(o *Options) {
 					if s.CAFile != "" {
 						o.Scheme, o.HTTP.CAFiles = "https", []string{s.CAFile}
@@ -112,7 +118,7 @@ func TestConformance(t *testing.T) {
 					if tt.change != nil {
 						tt.change(o)
 					}
-				}), ids}
+				}), push(t, s, blobs)}
 			})
 		})
 	}

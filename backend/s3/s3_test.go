@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -43,14 +42,7 @@ func start(t *testing.T, blobs map[string][]byte) string {
 		}
 	}
 	cmd := exec.Command(testenv.Peer("versitygw"), "--access", id, "--secret", secret, "--region", "eu-test", "--port", host, "posix", "--nometa", dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
+	testregistry.Run(t, cmd)
 	await(t, host)
 	return host
 }

@@ -8,15 +8,10 @@ import (
 	"testing"
 )
 
-// spawn runs a program until the test ends. It returns once the program has printed,
-// on its standard error, a line that is ready.
-func spawn(t testing.TB, cmd *exec.Cmd, ready func(line string) bool) {
+// Run runs a program until the test ends.
+func Run(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -24,6 +19,17 @@ func spawn(t testing.TB, cmd *exec.Cmd, ready func(line string) bool) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
+}
+
+// spawn is Run that returns once the program has printed, on its standard error, a line
+// that is ready.
+func spawn(t testing.TB, cmd *exec.Cmd, ready func(line string) bool) {
+	t.Helper()
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	Run(t, cmd)
 	said := ""
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
 		if ready(lines.Text()) {

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,7 +125,7 @@ func (s *Server) do(t testing.TB, method, address, repo string, body []byte, sta
 	defer resp.Body.Close()
 	if resp.StatusCode != status {
 		text, _ := io.ReadAll(resp.Body)
-		t.Fatalf("%s %s: %s: %s", method, (&url.URL{Path: req.URL.Path}).String(), resp.Status, text)
+		t.Fatalf("%s %s: %s: %s", method, req.URL.Path, resp.Status, text)
 	}
 	return resp
 }
