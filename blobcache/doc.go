@@ -35,10 +35,12 @@
 // Goroutines and locks. TryRead takes no lock and writes memory that other readers
 // use only for the first read of a chunk after an eviction; Store.epoch tells it when
 // what it read may be gone. blobFile.mu is held by an eviction and shared by who stores
-// or marks a chunk; nothing else is taken under it. A Fetch waits without holding anything. view.mu is held while the
-// files of a blob are opened and its tables loaded, also from the network, and may be
-// waited for with a context; Store.mu, Cache.mu and scheduler.mu are short and are
-// taken in the order view.mu, Store.mu, scheduler.mu, Cache.mu.
+// or marks a chunk; nothing else is taken under it. A Fetch waits without holding
+// anything. view.mu is held while the files of a blob are opened and its tables loaded,
+// also from the network, and may be waited for with a context, as may another view that
+// is opening the same files. Store.mu, Cache.mu and scheduler.mu are short, held over no
+// opening and no closing, and are taken in the order view.mu, Store.mu, scheduler.mu,
+// Cache.mu.
 //
 // Source: RAFS, sections 4 (data blobs), 5 (local cache files) and 8.3 (data
 // validation); design decisions 1 to 3 (docs/design/cache.md).

@@ -70,9 +70,10 @@ type Store struct {
 	// epoch grows with every eviction, after marks were cleared and before bytes go.
 	epoch atomic.Uint64
 
-	mu     sync.Mutex
-	files  map[blobKey]*blobFile
-	warned map[warning]bool
+	mu      sync.Mutex
+	files   map[blobKey]*blobFile
+	opening map[blobKey]chan struct{} // closed when the files are open
+	warned  map[warning]bool
 }
 
 // A warning is logged once.
@@ -90,7 +91,7 @@ func NewStore(o opener.Opener, opt Options) (*Store, error) {
 	s := &Store{
 		opt: opt, o: o, ctx: ctx, cancel: cancel, sched: newScheduler(ctx, opt),
 		pace:  pacer{rate: opt.PrefetchRate},
-		files: map[blobKey]*blobFile{}, warned: map[warning]bool{},
+		files: map[blobKey]*blobFile{}, opening: map[blobKey]chan struct{}{}, warned: map[warning]bool{},
 	}
 	s.sched.warn = s.warn
 	if opt.Dir == "" {
@@ -116,38 +117,78 @@ func (s *Store) Close() error {
 	s.sched.close()
 	s.limit.close()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for key, b := range s.files {
-		delete(s.files, key)
+	files := s.files
+	s.files = map[blobKey]*blobFile{}
+	s.mu.Unlock()
+	for _, b := range files {
 		b.close()
 	}
 	return nil
 }
 
-// acquire gives the files of a blob, opened if nobody has them. The error says
-// what is missing of them.
-func (s *Store) acquire(key blobKey) (*blobFile, error) {
+// acquire gives the files of a blob, opened if nobody has them. missing says what is
+// not there of them; err is that of ctx, which ended while somebody else opened them.
+func (s *Store) acquire(ctx context.Context, key blobKey) (b *blobFile, missing, err error) {
+	for {
+		b, wait := s.find(key)
+		switch {
+		case b != nil:
+			return b, nil, nil
+		case wait == nil:
+			b, missing = s.open(key)
+			return b, missing, nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+	}
+}
+
+// find gives the open files of a blob, or what to wait for while they are opened. If it
+// gives neither, the caller has to open them.
+func (s *Store) find(key blobKey) (*blobFile, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if b := s.files[key]; b != nil {
 		b.refs++
 		return b, nil
 	}
-	b, err := &blobFile{key: key}, error(nil)
-	if s.opt.Dir != "" {
-		b, err = openBlobFile(s.o, s.opt.Dir, key, s.boot)
+	if wait := s.opening[key]; wait != nil {
+		return nil, wait
 	}
-	b.refs = 1
-	s.files[key] = b
-	return b, err
+	s.opening[key] = make(chan struct{})
+	return nil, nil
 }
 
-// release gives files back; the last user closes them.
-func (s *Store) release(b *blobFile) {
+// open opens the files that find has left to the caller. It may wait for an eviction of
+// another process, so it holds no lock.
+func (s *Store) open(key blobKey) (b *blobFile, missing error) {
+	b = &blobFile{key: key}
+	if s.opt.Dir != "" {
+		b, missing = openBlobFile(s.o, s.opt.Dir, key, s.boot)
+	}
+	b.refs = 1
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if b.refs--; b.refs == 0 && s.files[b.key] == b {
+	s.files[key] = b
+	close(s.opening[key])
+	delete(s.opening, key)
+	return b, missing
+}
+
+// release gives files back; the last user closes them, which for removed ones may take
+// as long as freeing what they have on the disk.
+func (s *Store) release(b *blobFile) {
+	s.mu.Lock()
+	b.refs--
+	last := b.refs == 0 && s.files[b.key] == b
+	if last {
 		delete(s.files, b.key)
+	}
+	s.mu.Unlock()
+	if last {
 		b.close()
 	}
 }

@@ -100,30 +100,41 @@ func (v *view) files(ctx context.Context) (*openView, error) {
 	if o := v.open.Load(); o != nil {
 		return o, nil
 	}
-	s := v.cache.store
-	o := &openView{}
-	var err error
-	if v.blob.Features.IsTarfs() {
-		o.plain = true
-		if o.file = new(blobFile); s.opt.Dir != "" {
-			o.file, err = openPlain(s.o, s.opt.Dir, v.blob.ID)
-		}
-	} else {
-		key := blobKey{id: v.blob.ID, size: v.blob.UncompressedSize, chunks: v.blob.ChunkCount}
-		if v.blob.Features.Has(rafs.BlobNoExtTable) {
-			key.size, key.chunks = 0, 0
-		}
-		if err := o.init(key.chunks); err != nil {
-			return nil, err
-		}
-		o.file, err = s.acquire(key)
-		o.file.join(&o.marks)
-	}
+	o, missing, err := v.openFiles(ctx)
 	if err != nil {
-		s.warn(v.blob.ID, "cache files can't all be used", err)
+		return nil, err
+	}
+	if missing != nil {
+		v.cache.store.warn(v.blob.ID, "cache files can't all be used", missing)
 	}
 	v.open.Store(o)
 	return o, nil
+}
+
+// openFiles opens the cache files. missing says what is not there of them.
+func (v *view) openFiles(ctx context.Context) (o *openView, missing, err error) {
+	s := v.cache.store
+	o = &openView{}
+	if v.blob.Features.IsTarfs() {
+		o.plain = true
+		if o.file = new(blobFile); s.opt.Dir != "" {
+			o.file, missing = openPlain(s.o, s.opt.Dir, v.blob.ID)
+		}
+		return o, missing, nil
+	}
+	key := blobKey{id: v.blob.ID, size: v.blob.UncompressedSize, chunks: v.blob.ChunkCount}
+	if v.blob.Features.Has(rafs.BlobNoExtTable) {
+		key.size, key.chunks = 0, 0
+	}
+	if err := o.init(key.chunks); err != nil {
+		return nil, nil, err
+	}
+	if o.file, missing, err = s.acquire(ctx, key); err != nil {
+		_ = o.marks.close()
+		return nil, nil, err
+	}
+	o.file.join(&o.marks)
+	return o, missing, nil
 }
 
 // openPlain opens a tar file that serves as a blob (section 4.12).
