@@ -9,6 +9,7 @@ import (
 	"vrafs/fusesrv"
 	"vrafs/fusesrv/fusesrvtest"
 	"vrafs/fusesrv/mountfs"
+	"vrafs/internal/tlv"
 )
 
 // newTree returns a server of a tree with nothing mounted.
@@ -151,5 +152,26 @@ func TestMaxWriteIsWhatWasAgreed(t *testing.T) {
 	s.Restore(fusesrv.Settings{MaxWrite: 1 << 20})
 	if got := s.MaxWrite(); got != 1<<20 {
 		t.Errorf("after a takeover: %d", got)
+	}
+}
+
+// TestSavedMaxWriteIsBounded since memory is allocated by it, for each request.
+func TestSavedMaxWriteIsBounded(t *testing.T) {
+	for size, ok := range map[uint32]bool{4096: true, 1 << 20: true, 1<<20 + 1: false, 1<<32 - 1: false} {
+		saved := (&fusesrv.Settings{Major: fusesrv.Major, Minor: fusesrv.Minor, MaxWrite: size}).Save()
+		if got, err := fusesrv.ParseSettings(saved); (err == nil) != ok || err != nil && !errors.Is(err, fusesrv.ErrState) {
+			t.Errorf("%d bytes: %+v, %v", size, got, err)
+		}
+	}
+}
+
+// TestSavedNumberThatDoesNotFitIsRefused rather than cut to another one.
+func TestSavedNumberThatDoesNotFitIsRefused(t *testing.T) {
+	e := tlv.Start("vrafsfus", 1, 1)
+	for tag, v := range map[tlv.Tag]uint64{1: 7, 2: 45, 3: 0, 5: 1<<32 | 4096, 11: 0, 12: 0} {
+		e.Uint(tag|tlv.Required, v)
+	}
+	if got, err := fusesrv.ParseSettings(e.Finish()); !errors.Is(err, fusesrv.ErrState) {
+		t.Errorf("%+v, %v", got, err)
 	}
 }

@@ -2,6 +2,7 @@ package fusesrv
 
 import (
 	"errors"
+	"fmt"
 
 	"vrafs/internal/tlv"
 )
@@ -25,6 +26,10 @@ const (
 	tagNoOpen        = 11 | tlv.Required
 	tagNoOpendir     = 12 | tlv.Required
 )
+
+// maxSavedWrite is the most that MaxWrite can be, in bytes: every request takes as
+// much memory. The kernel sends no more than MaxPages of 4 KiB.
+const maxSavedWrite = maxPages << 12
 
 // ErrState is the class of saved settings that can't be.
 var ErrState = errors.New("saved settings can't be taken over")
@@ -60,10 +65,16 @@ func ParseSettings(p []byte) (Settings, error) {
 		if err != nil {
 			return t, err
 		}
-		fields[r.Tag].set(v)
+		f := fields[r.Tag]
+		if f.set(v); f.get() != v {
+			return t, fmt.Errorf("%w: record %d is %d", ErrState, r.Tag, v)
+		}
 	}
-	if t.Major != Major || t.Minor < minMinor {
-		return t, ErrState
+	switch {
+	case t.Major != Major || t.Minor < minMinor:
+		return t, fmt.Errorf("%w: protocol %d.%d", ErrState, t.Major, t.Minor)
+	case t.MaxWrite > maxSavedWrite:
+		return t, fmt.Errorf("%w: requests of %d bytes", ErrState, t.MaxWrite)
 	}
 	return t, nil
 }
