@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -32,7 +33,7 @@ func mountedBy(b *testing.B, name, dir, program string, args ...string) *mounted
 	if err != nil {
 		b.Fatalf("%v\n%s", err, m.log)
 	}
-	if _, err := os.ReadDir(dir); err != nil && err.(*os.PathError).Err != unix.ENOSYS {
+	if _, err := os.ReadDir(dir); err != nil && !errors.Is(err, unix.ENOSYS) {
 		b.Fatal(err)
 	}
 	return m

@@ -40,6 +40,7 @@ func (s *stage) run(t *testing.T, id string) *container {
 	t.Cleanup(func() {
 		_ = c.cmd.Process.Kill() // ctr; the container itself ends with the stage
 		<-c.ended
+		_ = c.cmd.Wait() // its standard error is complete then
 		if t.Failed() {
 			t.Logf("container %s: %d passes, said %q; ctr: %s", id, c.passes, c.last, stderr.String())
 		}

@@ -106,6 +106,9 @@ func TestConverterLibraryPacksMergesAndUnpacks(t *testing.T) {
 // checkUnpacked compares what each blob was unpacked into with the layer.
 func (c *conversion) checkUnpacked(t *testing.T, layers [][]byte) {
 	t.Helper()
+	if len(c.Layers) != len(layers) {
+		t.Fatalf("%d packed layers, want %d", len(c.Layers), len(layers))
+	}
 	for i, digest := range c.Layers {
 		_, name, _ := strings.Cut(digest, ":")
 		f, err := os.Open(filepath.Join(c.dir, name+".tar"))
@@ -123,6 +126,9 @@ func TestConverterLibraryRefersToLayersAsTheyAre(t *testing.T) {
 	testenv.Long(t)
 	layers := [][]byte{compress(t, programLayer(t)), compress(t, dataLayer(t))}
 	c := convert(t, layers, "-oci-ref")
+	if len(c.Blobs) != len(layers) || len(c.Layers) != len(layers) {
+		t.Fatalf("blobs %v of layers %v, want %d", c.Blobs, c.Layers, len(layers))
+	}
 	for i, l := range layers {
 		if got := digestOf(l); c.Blobs[i] != got {
 			t.Errorf("the image needs %s, layer %d is %s", c.Blobs[i], i, got)

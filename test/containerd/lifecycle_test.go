@@ -13,12 +13,13 @@ import (
 	"vrafs/internal/testenv"
 )
 
-// modes are the snapshotter's, with how often their daemons are killed in the long
-// run: two seconds each go by in the snapshotter, which waits for an unmount first.
+// modes are the snapshotter's, with how many daemons run before there is an image, and
+// how often daemons are killed in the long run: two seconds each go by in the
+// snapshotter, which waits for an unmount first.
 var modes = []struct {
-	name  string
-	kills int
-}{{"dedicated", 50}, {"shared", 100}}
+	name        string
+	idle, kills int
+}{{"dedicated", 0, 50}, {"shared", 1, 100}}
 
 func TestContainersUnderFailover(t *testing.T) {
 	for _, mode := range modes {
@@ -26,7 +27,7 @@ func TestContainersUnderFailover(t *testing.T) {
 			s := newStage(t, mode.name, "failover", "registry")
 			// Each begins where the one before has ended; a hung file system would hang
 			// the next.
-			_ = t.Run("idle_daemon_has_a_successor", s.survivesIdle) &&
+			_ = t.Run("idle_daemon_has_a_successor", func(t *testing.T) { s.survivesIdle(t, mode.idle) }) &&
 				t.Run("image_is_loaded_lazily", s.loadsLazily) &&
 				t.Run("killed_daemon_fails_no_read", func(t *testing.T) { s.survivesKills(t, mode.kills) }) &&
 				t.Run("upgraded_daemon_fails_no_read", s.survivesUpgrades) &&
@@ -36,9 +37,13 @@ func TestContainersUnderFailover(t *testing.T) {
 	}
 }
 
-// survivesIdle kills a daemon that runs before there is an image.
-func (s *stage) survivesIdle(t *testing.T) {
-	if len(s.daemons()) > 0 {
+// survivesIdle kills the daemon that runs before there is an image, if the mode has
+// one.
+func (s *stage) survivesIdle(t *testing.T, daemons int) {
+	if list := s.daemons(); len(list) != daemons {
+		t.Fatalf("daemons %+v, want %d", list, daemons)
+	}
+	if daemons > 0 {
 		until(t, "first state", s.keeps(0))
 		s.kill(t)
 	}
@@ -208,8 +213,8 @@ func (s *stage) watched(t *testing.T, n int) error {
 func (s *stage) restarted(t *testing.T, old int) error {
 	d := s.daemon()
 	state, err := d.state(t.Context())
-	if err == nil && (state != "RUNNING" || d.PID == old) {
-		err = fmt.Errorf("daemon %d: %s", d.PID, state)
+	if err == nil && (state != "RUNNING" || d.PID == old || len(d.Instances) == 0) {
+		err = fmt.Errorf("daemon %d with %d images: %s", d.PID, len(d.Instances), state)
 	}
 	for id := range d.Instances {
 		if err == nil {
