@@ -219,8 +219,11 @@ func (d *Daemon) listen() error {
 	}
 	context.AfterFunc(d.ctx, unlink)
 	d.wg.Go(func() {
-		if err := api.Serve(d.ctx, s, d); err != nil {
-			d.log.Error("control API", "err", err)
+		if err := api.Serve(d.ctx, d.patient(d.ctx, s, "client of the control API not accepted"), d); err != nil {
+			// Its clients' connections are closed, which they take for our end. A
+			// successor must not get this socket.
+			d.keeping.dropSocket()
+			d.end(fmt.Errorf("%w: control API: %w", errFailed, err))
 		}
 		unlink()
 		d.log.Info("http-server thread exits")

@@ -83,6 +83,15 @@ func (k *keeping) end(cause error) {
 	}
 }
 
+// dropSocket has a successor make a control socket of its own. A copy that the keeper
+// held on to would take clients that nobody answers.
+func (k *keeping) dropSocket() {
+	if k != nil {
+		k.sock.Store(nil)
+		k.save()
+	}
+}
+
 // save gives the keeper the state as it is now. Serving is useful without it, so a
 // failure is only logged.
 func (k *keeping) save() {

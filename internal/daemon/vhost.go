@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"vrafs/api"
 	"vrafs/fusesrv"
 	"vrafs/fusesrv/virtiofs"
@@ -132,8 +130,9 @@ func (v *vhost) serve(ctx context.Context) error {
 	})
 	defer stop()
 	v.d.orphanWatch(v.connected.Load)
+	ln := v.d.patient(ctx, v.sock, "front-end not accepted")
 	for {
-		conn, err := v.sock.AcceptUnix()
+		conn, err := ln.Accept()
 		if ctx.Err() != nil {
 			if err == nil {
 				_ = conn.Close()
@@ -141,38 +140,9 @@ func (v *vhost) serve(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			if !passing(err) {
-				return fmt.Errorf("accept on %s: %w", v.sock.path, err)
-			}
-			v.d.limiter.Warn(v.d.log, "front-end not accepted", "err", err)
-			pause(ctx, acceptPause)
-			continue
+			return fmt.Errorf("accept on %s: %w", v.sock.path, err)
 		}
-		v.session(ctx, conn)
-	}
-}
-
-// acceptPause is between two tries where the process or the machine has no
-// descriptor left.
-const acceptPause = 100 * time.Millisecond
-
-// passing reports whether accept may succeed later.
-func passing(err error) bool {
-	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ECONNABORTED} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
-
-// pause waits for d or the end of ctx.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
+		v.session(ctx, conn.(*net.UnixConn))
 	}
 }
 
