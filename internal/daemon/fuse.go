@@ -73,7 +73,7 @@ func (f *fuse) serve(ctx context.Context) error {
 	}
 	return f.conn.Serve(ctx, f.server, devfuse.ServeOptions{
 		Threads: int(f.d.cfg.FUSE.Threads), Workers: int(f.d.cfg.Limits.Workers),
-		Survive: f.d.cfg.Supervisor != "" || f.d.keeping.on(),
+		Survive: f.d.cfg.Supervisor != "" || f.d.keeping.kept,
 		Keep:    func() bool { return f.d.leaves(context.Cause(ctx)) },
 	})
 }

@@ -22,6 +22,7 @@ type keeping struct {
 	d     *Daemon
 	f     *fuse
 	saves saves
+	kept  bool                        // there is a keeper, but for a moment after its death; set by start
 	link  atomic.Pointer[keeper.Link] // nil: no keeper yet, or any more
 	sock  atomic.Pointer[socket]      // of the control API
 }
@@ -35,6 +36,7 @@ func (k *keeping) start() {
 	if k.link.Load() == nil && !k.spawn() {
 		return
 	}
+	k.kept = true
 	k.d.wg.Go(func() { k.watch(k.d.ctx) })
 }
 
@@ -54,8 +56,10 @@ func (k *keeping) spawn() bool {
 	return true
 }
 
-// watch replaces keepers that die, until ctx ends.
+// watch replaces keepers that die, until ctx ends. One that was being started then is
+// released, too: nobody else knows of it.
 func (k *keeping) watch(ctx context.Context) {
+	defer func() { k.end(context.Cause(ctx)) }()
 	for ctx.Err() == nil {
 		if link := k.link.Load(); link != nil {
 			if link.Wait(ctx) == nil {
@@ -78,8 +82,11 @@ func (k *keeping) on() bool { return k != nil && k.link.Load() != nil }
 
 // end releases the keeper, unless a successor is wanted.
 func (k *keeping) end(cause error) {
-	if k.on() && !errors.Is(cause, errFailed) {
-		k.link.Load().Done()
+	if k == nil || errors.Is(cause, errFailed) {
+		return
+	}
+	if link := k.link.Load(); link != nil {
+		link.Done()
 	}
 }
 

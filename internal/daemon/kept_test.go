@@ -153,3 +153,28 @@ func TestBrokenControlSocketEndsADaemonWithoutKeeper(t *testing.T) {
 		t.Error("still mounted")
 	}
 }
+
+// TestKeeperThatCameLateIsReleased: one that was being started while the daemon ended
+// must not take that end for a death.
+func TestKeeperThatCameLateIsReleased(t *testing.T) {
+	for _, tt := range []struct {
+		cause    error
+		released bool
+	}{{errEnded, true}, {errExit, true}, {errFailed, false}} {
+		t.Run(tt.cause.Error(), func(t *testing.T) {
+			link, err := keeper.Spawn([]string{os.Args[0], keptOption, t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer link.Done()
+			k := &keeping{}
+			k.link.Store(link)
+			ctx, end := context.WithCancelCause(t.Context())
+			end(tt.cause)
+			k.watch(ctx)
+			if err := link.Hold(); errors.Is(err, keeper.ErrLost) != tt.released {
+				t.Errorf("the link: %v", err)
+			}
+		})
+	}
+}
