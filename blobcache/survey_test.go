@@ -3,6 +3,7 @@ package blobcache
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"vrafs/internal/opener"
@@ -32,10 +33,12 @@ func TestOnlyCachedBlobsAreEvicted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var ids []string
 	for _, u := range list {
-		if u.ID != "c" && u.ID != "d" {
-			t.Errorf("%q is listed", u.ID)
-		}
+		ids = append(ids, u.ID)
+	}
+	if slices.Sort(ids); !slices.Equal(ids, []string{"c", "d"}) {
+		t.Errorf("listed are %q", ids)
 	}
 	for _, id := range []string{"", "a", "b", "c", "d", "d.blob.data", "notes.txt", "../a"} {
 		if n, err := Evict(opener.Local(), dir, id); n != 0 {
