@@ -65,10 +65,10 @@ func openBlobFile(o opener.Opener, dir string, key blobKey, boot [16]byte) (*blo
 // openData opens the data file and gives it its size. fresh says that it did not
 // have it, so that proofs about it are void.
 func (b *blobFile) openData(o opener.Opener, path string) (fresh bool, err error) {
-	f, err := openPast(o, path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := patient{o}.Open(path, os.O_RDWR|os.O_CREATE, 0o644)
 	writable := err == nil
 	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
-		f, err = openPast(o, path, os.O_RDONLY, 0)
+		f, err = patient{o}.Open(path, os.O_RDONLY, 0)
 	}
 	if err != nil {
 		return false, err
@@ -109,7 +109,7 @@ func (b *blobFile) openMap(o opener.Opener, path string) error {
 	if !b.writable {
 		flags = os.O_RDONLY
 	}
-	f, err := openPast(o, path, flags, 0o644)
+	f, err := patient{o}.Open(path, flags, 0o644)
 	if err != nil {
 		return err
 	}

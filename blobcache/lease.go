@@ -65,10 +65,12 @@ const (
 	leasePause = 10 * time.Millisecond
 )
 
-// openPast opens a file of the cache, past an eviction that holds its lease.
-func openPast(o opener.Opener, path string, flags int, perm uint32) (f *os.File, err error) {
+// A patient opener opens files of the cache past evictions that hold their lease.
+type patient struct{ opener.Opener }
+
+func (p patient) Open(path string, flags int, perm uint32) (f *os.File, err error) {
 	for range leaseTries {
-		if f, err = o.Open(path, flags|unix.O_NONBLOCK, perm); !errors.Is(err, unix.EWOULDBLOCK) {
+		if f, err = p.Opener.Open(path, flags|unix.O_NONBLOCK, perm); !errors.Is(err, unix.EWOULDBLOCK) {
 			return f, err
 		}
 		time.Sleep(leasePause)

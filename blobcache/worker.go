@@ -173,8 +173,11 @@ func (w *worker) keep(f *flight, p []byte) bool {
 // bitsLied reports whether the shared bit was set over bytes that are not the
 // chunk's: where there is no map, zeros only say that nothing was stored.
 func bitsLied(f *flight, p []byte) bool {
-	return f.key.file.cmap != nil || len(bytes.TrimLeft(p, "\x00")) != 0
+	return f.key.file.cmap != nil || !zeros(p)
 }
+
+// zeros reports whether there is nothing but zeros in p.
+func zeros(p []byte) bool { return len(bytes.TrimLeft(p, "\x00")) == 0 }
 
 // deliver verifies a fetched chunk, stores it, and ends its flight.
 func (w *worker) deliver(f *flight, p []byte) {
