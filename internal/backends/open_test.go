@@ -1,0 +1,133 @@
+package backends
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"vrafs/config"
+	"vrafs/internal/opener"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// parsed is the back end of a configuration with one section of that kind.
+func parsed(t *testing.T, kind, section string) *config.Backend {
+	t.Helper()
+	c, err := config.Parse(fmt.Appendf(nil, `{"version":2,"backend":{"type":%q,%q:%s}}`, kind, kind, section))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Backend
+}
+
+func TestOpenRefusesWhatCannotBeAsked(t *testing.T) {
+	const secret = "hunter2"
+	proxied := func(url string) string { return `{"host":"h","repo":"r","proxy":{` + url + `}}` }
+	for _, tt := range []struct {
+		name string
+		b    *config.Backend
+		want string
+	}{
+		{"nothing", nil, "names no backend"},
+		{"an unknown type", &config.Backend{Type: "tape"}, "`tape`"},
+		{"localfs without a place", &config.Backend{Type: config.LocalFSType, LocalFS: &config.LocalFS{}}, "localfs: neither"},
+		{"localdisk without a device", &config.Backend{Type: config.LocalDiskType, LocalDisk: &config.LocalDisk{}}, "device_path"},
+		{"a registry without certificates", parsed(t, "registry", `{"host":"h","repo":"r","ca_cert_files":["/missing"]}`), "ca_cert_files"},
+		{"a proxy that is no web address", parsed(t, "registry", proxied(`"url":"socks5://u:`+secret+`@p"`)), "proxy.url"},
+		{"a probe that is none", parsed(t, "registry", proxied(`"ping_url":"//`+secret+`@p"`)), "proxy.ping_url"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, _, err := Open(tt.b, Options{Opener: opener.Local()})
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), secret) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestReadsAreTriedAsOftenAsConfigured, by a back end that is released afterwards.
+func TestReadsAreTriedAsOftenAsConfigured(t *testing.T) {
+	var asked atomic.Int64
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1); r.Header.Get("X-Tenant") != "blue" {
+			t.Errorf("got headers %v", r.Header)
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	t.Cleanup(s.Close)
+	o, release, err := Open(parsed(t, "http-proxy", fmt.Sprintf(`{"addr":%q,"retry_limit":1}`, s.URL)),
+		Options{Opener: opener.Local(), Header: http.Header{"X-Tenant": {"blue"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	b, err := o.Open(t.Context(), "id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if _, err := b.ReadAt(t.Context(), make([]byte, 1), 0); err == nil || asked.Load() != 2 {
+		t.Errorf("got %v after %d requests, want 2", err, asked.Load())
+	}
+}
+
+// TestProxiesMayBeSetAtRunTime: what is set counts before what is configured, as long
+// as it is an address.
+func TestProxiesMayBeSetAtRunTime(t *testing.T) {
+	const configured = "http://configured:1"
+	for _, tt := range []struct{ configured, set, want string }{
+		{"", "", ""},
+		{configured, "", configured},
+		{"", "http://set:2", "http://set:2"},
+		{configured, "http://set:2", "http://set:2"},
+		{configured, "set:2", configured},
+	} {
+		o := Options{Setting: func(key, value string) string {
+			if key == "proxy_url" && tt.set != "" {
+				return tt.set
+			}
+			return value
+		}}
+		p, err := o.proxy(&config.Proxy{URL: config.NewURL(tt.configured)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if u := p.URL(); u != nil {
+			got = u.String()
+		}
+		if got != tt.want {
+			t.Errorf("configured %q, set %q: got %q, want %q", tt.configured, tt.set, got, tt.want)
+		}
+	}
+}
+
+func TestOptionsWithoutEffectAreToldOf(t *testing.T) {
+	var log bytes.Buffer
+	b := parsed(t, "registry", `{"host":"h","repo":"r","proxy":{"dragonfly_scheduler_endpoint":"http://u:hunter2@d:8002"}}`)
+	_, release, err := Open(b, Options{Opener: opener.Local(), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if s := log.String(); !strings.Contains(s, "option=dragonfly_scheduler_endpoint") || strings.Contains(s, "hunter2") {
+		t.Errorf("got %q", s)
+	}
+}
+
+func TestIntervalsOfAnyLengthArePositive(t *testing.T) {
+	for _, seconds := range []uint64{0, 1, math.MaxInt64, math.MaxUint64} {
+		if d := interval(seconds); d < 0 || d == 0 && seconds > 0 {
+			t.Errorf("%d s: got %v", seconds, d)
+		}
+	}
+}
