@@ -41,6 +41,14 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// A Timeout is the cause of a read that took longer than it may.
+type Timeout string
+
+func (t Timeout) Error() string { return string(t) }
+
+// Timeout reports that it is one, as package net's errors do.
+func (t Timeout) Timeout() bool { return true }
+
 // Unwrap gives the cause and the classes; what is not found is permanent too.
 func (e *Error) Unwrap() []error {
 	var list []error

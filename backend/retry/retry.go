@@ -13,8 +13,10 @@
 package retry
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"time"
@@ -53,24 +55,25 @@ type retrying struct {
 }
 
 func (r *retrying) Open(ctx context.Context, id string) (b backend.Blob, err error) {
-	err = r.opt.do(ctx, func(ctx context.Context) (err error) {
+	err = r.opt.do(ctx, id, func(ctx context.Context) (err error) {
 		b, err = r.inner.Open(ctx, id)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &blob{b, &r.opt}, nil
+	return &blob{b, id, &r.opt}, nil
 }
 
 type blob struct {
 	backend.Blob
+	id  string
 	opt *Options
 }
 
 func (b *blob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
 	done := 0
-	err := b.opt.do(ctx, func(ctx context.Context) error {
+	err := b.opt.do(ctx, b.id, func(ctx context.Context) error {
 		n, err := b.Blob.ReadAt(ctx, p[done:], off+uint64(done))
 		done += n
 		return err
@@ -79,7 +82,7 @@ func (b *blob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
 }
 
 func (b *blob) Size(ctx context.Context) (size uint64, err error) {
-	err = b.opt.do(ctx, func(ctx context.Context) (err error) {
+	err = b.opt.do(ctx, b.id, func(ctx context.Context) (err error) {
 		size, err = b.Blob.Size(ctx)
 		return err
 	})
@@ -91,11 +94,12 @@ func (b *blob) Size(ctx context.Context) (size uint64, err error) {
 const prefetchRetries = 1
 
 // errTotal ends a try that runs at the end of Options.Total.
-var errTotal = errors.New("no success in the time that all tries have together")
+const errTotal = backend.Timeout("no success in the time that all tries have together")
 
 // do calls try until it succeeds or there is no point or no time in going on. The
-// error is that of the last try, or of the one before it if time ran out in it.
-func (o *Options) do(ctx context.Context, try func(context.Context) error) error {
+// error is that of the last try, or of the one before it if time ran out in it; where it
+// ran out in the first, while that waited for others, nothing below has named the blob id.
+func (o *Options) do(ctx context.Context, id string, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Total, errTotal)
 	defer cancel()
 	var last error
@@ -108,8 +112,8 @@ func (o *Options) do(ctx context.Context, try func(context.Context) error) error
 			ctx = backend.FromOrigin(ctx)
 		}
 		err := try(ctx)
-		if errors.Is(err, errTotal) && last != nil {
-			return last
+		if errors.Is(err, errTotal) {
+			return cmp.Or(last, fmt.Errorf("blob %s: %w", id, err))
 		}
 		if err == nil || left == 0 || final(err) || !wait(ctx, max(jitter(pause), after(err))) {
 			return err

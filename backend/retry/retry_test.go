@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -74,6 +75,9 @@ func TestReadAt(t *testing.T) {
 				n, asked, took, err := read(t, t.Context(), Options{}, tt.faults...)
 				if !errors.Is(err, tt.err) || (err == nil) != (n == 8) {
 					t.Errorf("got %d, %v, want error %v", n, err, tt.err)
+				}
+				if tt.err == errTotal && !strings.Contains(err.Error(), "blob id: no success") {
+					t.Errorf("%v does not name the blob", err)
 				}
 				if len(asked) != tt.tries || took < tt.min || took > tt.max {
 					t.Errorf("%d tries in %v, want %d in %v to %v", len(asked), took, tt.tries, tt.min, tt.max)

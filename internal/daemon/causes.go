@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"os"
 	"sync/atomic"
 
 	"vrafs/backend"
@@ -45,7 +44,7 @@ func causeOf(err error) cause {
 	switch {
 	case errors.Is(err, backend.ErrNotFound):
 		return causeNotFound
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+	case timedOut(err):
 		return causeTimeout
 	case errors.Is(err, context.Canceled):
 		return causeCanceled
@@ -53,6 +52,16 @@ func causeOf(err error) cause {
 		return causeShort
 	}
 	return causeOther
+}
+
+// timedOut reports whether err is a timeout in the way of package net: its own, those of
+// contexts, TLS, the kernel, and backend.Timeout.
+func timedOut(err error) bool {
+	e, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	return ok && e.Timeout()
 }
 
 // causes count failures by cause.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"testing"
 
 	"vrafs/backend"
@@ -25,6 +26,9 @@ func TestCausesOfBackEndErrors(t *testing.T) {
 		{"bad_gateway", &backend.Error{Status: 502}, causeServer},
 		{"deadline", fmt.Errorf("x: %w", context.DeadlineExceeded), causeTimeout},
 		{"deadline_of_a_connection", &backend.Error{Cause: os.ErrDeadlineExceeded}, causeTimeout},
+		{"deadline_of_a_request", &backend.Error{Cause: backend.Timeout("late")}, causeTimeout},
+		{"deadline_of_the_kernel", &backend.Error{Cause: os.NewSyscallError("read", syscall.ETIMEDOUT)}, causeTimeout},
+		{"reset", &backend.Error{Cause: os.NewSyscallError("read", syscall.ECONNRESET)}, causeOther},
 		{"canceled", context.Canceled, causeCanceled},
 		{"short", io.ErrUnexpectedEOF, causeShort},
 		{"else", errors.New("no route"), causeOther},

@@ -31,7 +31,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -39,6 +38,7 @@ import (
 	"net/url"
 	"time"
 
+	"vrafs/backend"
 	"vrafs/internal/opener"
 )
 
@@ -152,7 +152,7 @@ func (c *Client) Close() {
 }
 
 // errTimeout is the cause of a request that took longer than Options.Timeout.
-var errTimeout = errors.New("no whole answer in time")
+const errTimeout = backend.Timeout("no whole answer in time")
 
 // bound limits ctx to the time of one request.
 func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc) {
