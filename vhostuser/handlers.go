@@ -51,9 +51,10 @@ var handlers = map[Request]handler{
 	CheckDeviceState:    {fn: (*session).checkDeviceState, proto: ProtocolDeviceState, reply: true},
 }
 
-// awaited are the messages among the rest that front-ends wait for an answer to:
-// IOTLB_MSG, CREATE_CRYPTO_SESSION, POSTCOPY_ADVISE, POSTCOPY_END and the last two.
-var awaited = map[Request]bool{IOTLBMsg: true, 26: true, 28: true, 30: true, GetSharedObject: true, GetShmemConfig: true}
+// awaited are the messages among the rest that front-ends wait for an answer to.
+var awaited = map[Request]bool{
+	IOTLBMsg: true, CreateCryptoSession: true, PostcopyAdvise: true, PostcopyEnd: true, GetSharedObject: true, GetShmemConfig: true,
+}
 
 // maxConfig is the longest configuration space vhost-user knows.
 const maxConfig = 256

@@ -287,7 +287,8 @@ func TestUnknownMessages(t *testing.T) {
 	s, _ := prepared(t, allProtocol)
 	// What the specification has and a file system does not need, then what nobody has.
 	ids := []vhostuser.Request{0, vhostuser.SendRARP, vhostuser.NetSetMTU, vhostuser.SetBackendReqFD, vhostuser.IOTLBMsg,
-		vhostuser.SetVringEndian, 26, 27, 28, 29, 30, 33, vhostuser.VringKick, vhostuser.GetSharedObject,
+		vhostuser.SetVringEndian, vhostuser.CreateCryptoSession, vhostuser.CloseCryptoSession, vhostuser.PostcopyAdvise,
+		vhostuser.PostcopyListen, vhostuser.PostcopyEnd, 33, vhostuser.VringKick, vhostuser.GetSharedObject,
 		vhostuser.GetShmemConfig, 45, 1 << 31}
 	for _, id := range ids {
 		if got := s.exchange(t, id, make([]byte, 40), true, false, eventFD(t)...); got != refusal {
@@ -295,7 +296,8 @@ func TestUnknownMessages(t *testing.T) {
 		}
 		s2, want := s, silence
 		switch id {
-		case vhostuser.IOTLBMsg, 26, 28, 30, vhostuser.GetSharedObject, vhostuser.GetShmemConfig: // the sender waits
+		case vhostuser.IOTLBMsg, vhostuser.CreateCryptoSession, vhostuser.PostcopyAdvise, vhostuser.PostcopyEnd,
+			vhostuser.GetSharedObject, vhostuser.GetShmemConfig: // the sender waits
 			s2, _ = prepared(t, allProtocol)
 			want = hangup
 		}

@@ -15,7 +15,8 @@ type RegionSpec struct {
 	MmapOffset uint64 // of the region's first byte in the file
 	// AnyFile accepts files on block devices too. Without it only tmpfs (memfd
 	// included) and hugetlbfs will do. Others never do: a page of a FUSE or network
-	// file depends on a peer, may never come, and then stops the whole Go process.
+	// file depends on a peer, may never come, and then stops the whole Go process. A
+	// fuseblk mount can't be told from a disk: with AnyFile its server is trusted.
 	AnyFile bool
 }
 
