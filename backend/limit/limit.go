@@ -6,7 +6,7 @@
 // not passed for ever by small ones. One that is larger than the bound runs alone.
 //
 // Trust: that of the back ends. Concurrency: everything may be called from any
-// goroutine. Source: style.md P11.
+// goroutine. Source: none, the bound is ours.
 package limit
 
 import (
