@@ -94,6 +94,11 @@ func TestFileOfAHundredThousandChunksReadsBack(t *testing.T) {
 	steps(t, err)
 	n, err := io.Copy(got, tr)
 	steps(t, err)
+	if _, err := tr.Next(); err != io.EOF {
+		t.Errorf("behind the file there is %v, want the end", err)
+	}
+	_, err = io.Copy(io.Discard, pr) // ends with the error of Unpack
+	steps(t, err)
 	if n != size || !bytes.Equal(got.Sum(nil), want.Sum(nil)) {
 		t.Errorf("%d bytes came back, other than the %d that went in", n, int64(size))
 	}

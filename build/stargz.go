@@ -106,6 +106,9 @@ func (s *stargzSource) read(r io.Reader) error {
 			return fmt.Errorf("%v: %w", key, noEOF(err))
 		}
 	}
+	if _, err := d.Token(); err != nil { // More is false at the end of what can be read, too
+		return noEOF(err)
+	}
 	if version != stargzVersion {
 		return fmt.Errorf("table of contents of version %d, want %d", version, stargzVersion)
 	}

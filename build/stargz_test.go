@@ -175,6 +175,8 @@ func TestTableOfContentsThatCannotBeKeptToIsRefused(t *testing.T) {
 		{"no_version", `{"entries":[]}`, "version 0"},
 		{"entries_no_list", `{"version":1,"entries":{}}`, "not a list"},
 		{"cut", reg(digest)[:70], "unexpected EOF"},
+		{"cut_before_the_entries", `{"version":1`, "unexpected EOF"},
+		{"cut_behind_the_entries", strings.TrimSuffix(reg(digest), "}"), "unexpected EOF"},
 		{"no_digest", reg(`"offset":1`), "no SHA-256 digest"},
 		{"short_digest", reg(`"chunkDigest":"sha256:abcd"`), "no SHA-256 digest"},
 		{"other_digest", reg(`"chunkDigest":"md5:abcd"`), "no SHA-256 digest"},
