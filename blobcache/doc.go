@@ -32,6 +32,9 @@
 // or mapped. The lease does not count copies of our own descriptor, so none ever leaves
 // this package.
 //
+// Survey, Evict, Idle and Verify (survey.go, idleblob.go, verify.go) look after a
+// directory from outside of the daemons that use it.
+//
 // Goroutines and locks. TryRead takes no lock and writes memory that other readers
 // use only for the first read of a chunk after an eviction; Store.epoch tells it when
 // what it read may be gone. blobFile.mu is held by an eviction and shared by who stores

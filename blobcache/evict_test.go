@@ -171,6 +171,46 @@ func TestFilesInUseAreNotEvicted(t *testing.T) {
 	}
 }
 
+// A latecomer is an opener that makes a map and opens the data, as a nydusd does, as soon
+// as a blob's map has no name.
+type latecomer struct {
+	opener.Opener
+	path string // of the blob's files without a suffix
+	data *os.File
+}
+
+func (l *latecomer) Remove(path string) error {
+	err := l.Opener.Remove(path)
+	if path == l.path+mapSuffix && err == nil {
+		if err = os.WriteFile(path, nil, 0o644); err == nil {
+			l.data, err = l.Opener.Open(l.path+dataSuffix, os.O_RDWR|os.O_CREATE|unix.O_NONBLOCK, 0o644)
+		}
+	}
+	return err
+}
+
+// TestNewMapIsNotOfEvictedData evicts while a nydusd comes: the data file that it opens
+// after it made a map must be the one that others find, too.
+func TestNewMapIsNotOfEvictedData(t *testing.T) {
+	s := makeSample(t, blobSpec{id: "one", sizes: sizes(4, 5000)})
+	dir := t.TempDir()
+	e := newEnv(t, s, dir, Options{}, nil)
+	e.check(s.all())
+	e.close()
+	l := &latecomer{Opener: opener.Local(), path: filepath.Join(dir, "one")}
+	if _, err := Evict(l, dir, "one"); err != nil {
+		t.Fatal(err)
+	}
+	defer l.data.Close()
+	fi, err := l.data.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !named(l, l.path+dataSuffix, fi) {
+		t.Error("there is a new map, but its data have no name")
+	}
+}
+
 // TestLimitIsKept reads images through a cache that is too small for them.
 func TestLimitIsKept(t *testing.T) {
 	const limit = 6 << 20

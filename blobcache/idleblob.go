@@ -20,8 +20,10 @@ import (
 //
 // Both shared files are leased, so nobody has looked at the bits and will read the
 // data. A process that is waiting for one of them when the leases end finds no
-// bits, no proofs and no data; then the empty files stay. Where there are neither data
-// nor a map, other files of that name are not a cache's and stay, too.
+// bits, no proofs and no data; then the empty files stay. The data lose their name before
+// the map: who comes in between, map first like a nydusd, must not set bits in a new map
+// for data that nobody else will see. Where there are neither data nor a map, other files
+// of that name are not a cache's and stay, too.
 func Evict(o opener.Opener, dir, id string) (freed uint64, err error) {
 	if err := fileName(id); err != nil {
 		return 0, err
@@ -63,7 +65,7 @@ func Evict(o opener.Opener, dir, id string) (freed uint64, err error) {
 	if cmap.awaited() || data.awaited() {
 		return freed, nil
 	}
-	return freed, removeAll(o, dir, id, metaSuffix, digestSuffix, mapSuffix, dataSuffix)
+	return freed, removeAll(o, dir, id, metaSuffix, digestSuffix, dataSuffix, mapSuffix)
 }
 
 // Idle is nil if no process has the blob named id open, else an error of class
