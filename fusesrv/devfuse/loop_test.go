@@ -60,19 +60,20 @@ func connect(t testing.TB, s *fusesrv.Server) (kernel int) {
 	return pair[0]
 }
 
-// ask sends a request, as one piece, and waits for its reply, if it has one.
+// ask sends a request, as one piece, and waits for its reply of want bytes, 0 being
+// none.
 func (l *line) ask(t testing.TB, request []byte, want int) {
 	if _, err := unix.Write(l.kernel, request); err != nil {
 		t.Fatal(err)
 	}
-	if want < 0 {
+	if want == 0 {
 		return
 	}
 	n, err := unix.Read(l.kernel, l.reply)
 	for err == unix.EINTR {
 		n, err = unix.Read(l.kernel, l.reply)
 	}
-	if err != nil || want > 0 && n != want {
+	if err != nil || n != want {
 		t.Fatalf("reply of %d bytes, %v, want %d", n, err, want)
 	}
 }
