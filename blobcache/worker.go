@@ -139,16 +139,15 @@ func (w *worker) local(f *flight) {
 // find reads a chunk in the data file and reports whether it is right.
 func (w *worker) find(f *flight, p []byte) bool {
 	file := f.key.file
+	var err error
 	file.mu.RLock()
-	defer file.mu.RUnlock()
-	if file.readChunk(&f.chunk, p) != nil || check(f, p) != nil {
-		return false
+	right := file.readChunk(&f.chunk, p) == nil && check(f, p) == nil
+	if right {
+		f.epoch, err = file.epoch, file.confirm(f.chunk.Index, f.key.proof)
 	}
-	f.epoch = file.epoch
-	if err := file.confirm(f.chunk.Index, f.key.proof); err != nil {
-		w.s.warn(f.view.blob.ID, "can't be kept on disk", err)
-	}
-	return true
+	file.mu.RUnlock()
+	w.unkept(f, err)
+	return right
 }
 
 // keep puts a verified chunk into the data file if the limit allows, and reports
@@ -161,13 +160,18 @@ func (w *worker) keep(f *flight, p []byte) bool {
 	defer limit.settle(uint64(len(p)))
 	file := f.key.file
 	file.mu.RLock()
-	defer file.mu.RUnlock()
 	stored, err := file.store(&f.chunk, f.key.proof, p)
+	f.epoch = file.epoch
+	file.mu.RUnlock()
+	w.unkept(f, err)
+	return stored
+}
+
+// unkept warns of what keeps a chunk or its proof from the disk, if there is anything.
+func (w *worker) unkept(f *flight, err error) {
 	if err != nil {
 		w.s.warn(f.view.blob.ID, "can't be kept on disk", err)
 	}
-	f.epoch = file.epoch
-	return stored
 }
 
 // bitsLied reports whether the shared bit was set over bytes that are not the
