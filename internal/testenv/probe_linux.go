@@ -27,6 +27,7 @@ func init() {
 		FsckErofs:   func() string { return programMissing("fsck.erofs") },
 		MkfsErofs:   func() string { return programMissing("mkfs.erofs") },
 		Debootstrap: func() string { return rootAnd(programMissing("debootstrap")) },
+		ImageTools:  func() string { return first(programMissing("umoci"), programMissing("skopeo")) },
 		GNUTar:      func() string { return programMissing("tar") },
 		Fio:         func() string { return programMissing("fio") },
 		Fusermount:  func() string { return programMissing("fusermount3") },

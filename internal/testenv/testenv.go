@@ -42,6 +42,7 @@ const (
 	FsckErofs   Feature = "fsck.erofs"  // erofs-utils' checker
 	MkfsErofs   Feature = "mkfs.erofs"  // erofs-utils' builder
 	Debootstrap Feature = "debootstrap" // a Debian root file system can be made, or is cached
+	ImageTools  Feature = "imagetools"  // umoci and skopeo
 	GNUTar      Feature = "tar"         // GNU tar
 	Fio         Feature = "fio"         // the I/O load generator
 	Fusermount  Feature = "fusermount"  // fusermount3, which mounts for users

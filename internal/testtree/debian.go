@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"vrafs/internal/testenv"
 )
 
@@ -27,7 +25,7 @@ const (
 func DebianRoot(t testing.TB) string {
 	t.Helper()
 	testenv.Need(t, testenv.Debootstrap)
-	dir, err := debian()
+	dir, err := testenv.Kept("debian-"+debianSuite+"-"+debianVersion, debootstrap)
 	if err != nil {
 		t.Fatalf("Debian tree: %v", err)
 	}
@@ -39,37 +37,7 @@ func DebianTar(t testing.TB) string {
 	return filepath.Join(filepath.Dir(DebianRoot(t)), "root.tar")
 }
 
-// debian makes the directory with the tree and the tar unless it is there. Only
-// one process at a time works on it, and it appears whole or not at all.
-func debian() (string, error) {
-	if err := os.MkdirAll(testenv.CacheDir(), 0o755); err != nil {
-		return "", err
-	}
-	dir := filepath.Join(testenv.CacheDir(), "debian-"+debianSuite+"-"+debianVersion)
-	lock, err := os.OpenFile(dir+".lock", os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return "", err
-	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return "", fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
-	}
-	temp := dir + ".new"
-	if err := os.RemoveAll(temp); err != nil {
-		return "", err
-	}
-	if err := os.Mkdir(temp, 0o755); err != nil {
-		return "", err
-	}
-	if err := debootstrap(temp); err != nil {
-		return "", err
-	}
-	return dir, os.Rename(temp, dir)
-}
-
+// debootstrap makes the directory with the tree and the tar.
 func debootstrap(dir string) error {
 	root := filepath.Join(dir, "root")
 	err := run(testenv.Program("debootstrap"), "--variant=minbase", "--include="+debianPackages, debianSuite, root, mirror())

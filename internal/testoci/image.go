@@ -1,0 +1,108 @@
+package testoci
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"vrafs/internal/testenv"
+)
+
+// tag names the one image of each layout.
+const tag = "latest"
+
+// An Image is an OCI layout with one image.
+type Image struct {
+	Name   string // for example python
+	Layout string // directory of the layout
+	Tag    string // of the image in it
+	Tree   string // directory that umoci unpacked it to
+}
+
+// Reference names the image as skopeo and umoci's relatives do: oci:DIR:TAG.
+func (i *Image) Reference() string { return "oci:" + i.Layout + ":" + i.Tag }
+
+// Blob is the file of a digest in the layout.
+func (i *Image) Blob(digest string) string {
+	return filepath.Join(i.Layout, "blobs", filepath.FromSlash(strings.Replace(digest, ":", "/", 1)))
+}
+
+// A Layer is one layer as the manifest describes it.
+type Layer struct {
+	MediaType string `json:"mediaType"`
+	Digest    string `json:"digest"`
+	Size      int64  `json:"size"`
+}
+
+// Layers are the image's layers, the lowest first.
+func (i *Image) Layers(t testing.TB) []Layer {
+	t.Helper()
+	var index, manifest struct{ Manifests, Layers []Layer }
+	read(t, filepath.Join(i.Layout, "index.json"), &index)
+	if len(index.Manifests) != 1 {
+		t.Fatalf("%s: %d images", i.Layout, len(index.Manifests))
+	}
+	read(t, i.Blob(index.Manifests[0].Digest), &manifest)
+	return manifest.Layers
+}
+
+func read(t testing.TB, path string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(text, into)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Copy copies the image with skopeo: to is any place that skopeo knows, args are
+// options of skopeo copy.
+func (i *Image) Copy(t testing.TB, to string, args ...string) {
+	t.Helper()
+	testenv.Need(t, testenv.ImageTools)
+	args = append([]string{"copy", "--quiet", "--insecure-policy"}, args...)
+	if err := run(exec.Command("skopeo", append(args, i.Reference(), to)...)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kept gives the image name, which fill puts into the layout at dir/oci. version
+// counts up when fill does something else.
+func kept(t testing.TB, name, version string, fill func(dir string) error) *Image {
+	t.Helper()
+	testenv.Need(t, testenv.Root, testenv.ImageTools)
+	dir, err := testenv.Kept("oci-"+name+"-"+version, func(dir string) error {
+		if err := umoci("init", "--layout", filepath.Join(dir, "oci")); err != nil {
+			return err
+		}
+		if err := fill(dir); err != nil {
+			return err
+		}
+		if err := umoci("gc", "--layout", filepath.Join(dir, "oci")); err != nil {
+			return err
+		}
+		return umoci("raw", "unpack", "--image", layoutTag(dir), filepath.Join(dir, "tree"))
+	})
+	if err != nil {
+		t.Fatalf("image %s: %v", name, err)
+	}
+	return &Image{Name: name, Layout: filepath.Join(dir, "oci"), Tag: tag, Tree: filepath.Join(dir, "tree")}
+}
+
+// layoutTag names the image that is being made in dir, as umoci wants it.
+func layoutTag(dir string) string { return filepath.Join(dir, "oci") + ":" + tag }
+
+func umoci(args ...string) error { return run(exec.Command("umoci", args...)) }
+
+func run(cmd *exec.Cmd) error {
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), err, out[max(0, len(out)-2000):])
+	}
+	return nil
+}
