@@ -43,7 +43,7 @@
 // also from the network, and may be waited for with a context, as may another view that
 // is opening the same files. Store.mu, Cache.mu and scheduler.mu are short, held over no
 // opening and no closing, and are taken in the order view.mu, Store.mu, scheduler.mu,
-// Cache.mu.
+// Cache.mu. Limit.mu is held while chunks are evicted and comes before all of them.
 //
 // Source: RAFS, sections 4 (data blobs), 5 (local cache files) and 8.3 (data
 // validation); design decisions 1 to 3 (docs/design/cache.md).

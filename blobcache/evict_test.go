@@ -211,6 +211,13 @@ func TestNewMapIsNotOfEvictedData(t *testing.T) {
 	}
 }
 
+// limitOf makes a limit that ends with the test, after its stores.
+func limitOf(t *testing.T, max uint64, dirs ...string) *Limit {
+	l := NewLimit(opener.Local(), max, nil, dirs...)
+	t.Cleanup(l.Close)
+	return l
+}
+
 // TestLimitIsKept reads images through a cache that is too small for them.
 func TestLimitIsKept(t *testing.T) {
 	const limit = 6 << 20
@@ -223,23 +230,15 @@ func TestLimitIsKept(t *testing.T) {
 	first := newEnv(t, idle, dir, Options{}, nil)
 	first.check(idle.all())
 	first.close()
-	e := newEnv(t, s, dir, Options{MaxBytes: limit}, nil)
+	e := newEnv(t, s, dir, Options{Limit: limitOf(t, limit)}, nil)
 	stop := readers(t, e, 4)
 	most := uint64(0)
 	for range testenv.Rounds(300) {
-		list, err := Survey(opener.Local(), dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		total := uint64(0)
-		for _, u := range list {
-			total += u.Bytes
-		}
-		most = max(most, total)
+		most = max(most, diskUse(t, dir, ""))
 		<-time.After(10 * time.Millisecond)
 	}
 	n := stop()
-	u := e.store.Usage()
+	u := e.store.limit.Usage()
 	t.Logf("%d reads, %d KiB at most of %d, %d KiB evicted", n, most>>10, limit>>10, u.Evicted>>10)
 	if n == 0 {
 		t.Error("nothing was read: the test shows nothing")
@@ -254,6 +253,58 @@ func TestLimitIsKept(t *testing.T) {
 		t.Errorf("the idle blob is still there: %v", err)
 	}
 	e.check(s.all())
+}
+
+// TestOneLimitHoldsOverSeveralDirectories fills two directories in turn: what one needs
+// is evicted in the other, whether a store has it open or only has left it there.
+func TestOneLimitHoldsOverSeveralDirectories(t *testing.T) {
+	const limit = 6 << 20
+	root := t.TempDir()
+	l := limitOf(t, limit, filepath.Join(root, "left"))
+	open := func(dir, id string) *env {
+		s := makeSample(t, blobSpec{id: id, sizes: sizes(50, 100_000), comp: rafs.CompressorLZ4})
+		return newEnv(t, s, filepath.Join(root, dir), Options{Limit: l}, nil)
+	}
+	left, a, b := open("left", "a"), open("one", "b"), open("two", "c")
+	left.check(left.all())
+	left.close()
+	l.mu.Lock()
+	l.measure()
+	full := l.used.Load()
+	l.mu.Unlock()
+	if full < limit/2 {
+		t.Fatalf("%d bytes in a directory without a store", full)
+	}
+	for range 3 {
+		for _, e := range []*env{a, b} {
+			e.check(e.all())
+			l.pass()
+			if n := diskUse(t, root, "left", "one", "two"); n > limit {
+				t.Fatalf("%d bytes with a limit of %d", n, limit)
+			}
+		}
+	}
+	if n := diskUse(t, root, "left"); n != 0 {
+		t.Errorf("%d bytes are left that nobody uses", n)
+	}
+	if u := l.Usage(); u.Evicted < 10<<20 || u.Limit != limit {
+		t.Errorf("%+v", u)
+	}
+}
+
+// diskUse gives the bytes of the blobs in directories below root.
+func diskUse(t *testing.T, root string, dirs ...string) (n uint64) {
+	t.Helper()
+	for _, dir := range dirs {
+		list, err := Survey(opener.Local(), filepath.Join(root, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range list {
+			n += u.Bytes
+		}
+	}
+	return n
 }
 
 // TestEvictionHarmsNoNydusd lets processes in a nydusd's manner serve from the

@@ -64,7 +64,7 @@ func TestNoLeaseThatSaysTooLittle(t *testing.T) {
 }
 
 func TestUsedStaysAboveZero(t *testing.T) {
-	l := newLimiter(nil, 1<<20)
+	l := limitOf(t, 1<<20)
 	l.used.Store(10)
 	if l.less(11); l.used.Load() != 0 {
 		t.Errorf("%d bytes used", l.used.Load())
@@ -76,7 +76,7 @@ func TestUsedStaysAboveZero(t *testing.T) {
 func TestRemovedFilesCount(t *testing.T) {
 	s := makeSample(t, blobSpec{id: "one", sizes: sizes(16, 65536), comp: rafs.CompressorZstd})
 	dir := filepath.Join(t.TempDir(), "cache")
-	e := newEnv(t, s, dir, Options{MaxBytes: 1 << 30}, nil)
+	e := newEnv(t, s, dir, Options{Limit: limitOf(t, 1<<30)}, nil)
 	e.check(s.all())
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)

@@ -1,13 +1,19 @@
 package blobcache
 
 import (
+	"context"
 	"errors"
+	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"vrafs/internal/opener"
 )
 
-// A limiter keeps the files of a store's directory below Options.MaxBytes:
+// A Limit keeps cache directories below a number of bytes, together:
 //
 //	store a chunk -> room? --no--> the chunk is served, not kept
 //	                   | above the high mark: wake
@@ -15,12 +21,14 @@ import (
 //	              -> chunks of our own blobs that were not read since the last pass
 //	              until below the low mark
 //
-// Other processes' bytes count, since the directory is measured as a whole.
-type limiter struct {
-	s         *Store
+// Other processes' bytes count, since the directories are measured as a whole. The
+// stores of a process that share them share the Limit (Options.Limit).
+type Limit struct {
+	o         opener.Opener
+	max       uint64
 	high, low uint64
 	hard      uint64        // what is stored ends here: maps and proofs grow beside data
-	used      atomic.Uint64 // bytes in the directory as last measured, and what we stored since
+	used      atomic.Uint64 // bytes in the directories as last measured, and what we stored since
 	booked    atomic.Uint64 // all that was ever added to used
 	settled   atomic.Uint64 // of that, what a measurement that starts now sees
 	refused   atomic.Bool   // since the last pass: a chunk can be larger than the rest below hard
@@ -29,6 +37,14 @@ type limiter struct {
 	start     sync.Once
 	wake      chan struct{}
 	done      chan struct{}
+	ctx       context.Context
+	cancel    context.CancelFunc
+	warned    warnings
+	leaving   atomic.Int32 // stores that wait for the end of a pass
+
+	mu     sync.Mutex // held by a pass
+	dirs   []string
+	stores []*Store
 }
 
 const (
@@ -37,21 +53,54 @@ const (
 	// it took.
 	passPause = 200 * time.Millisecond
 	maxSlack  = 64 << 20
-	// measurePause is how often the directory is looked at without a reason of ours.
+	// measurePause is how often the directories are looked at without a reason of ours.
 	measurePause = time.Minute
 )
 
-func newLimiter(s *Store, limit uint64) *limiter {
-	return &limiter{s: s, high: limit - limit/12, low: limit - limit/5, hard: limit - min(limit/16, maxSlack), wake: make(chan struct{}, 1), done: make(chan struct{})}
+// NewLimit makes a limit of max bytes for directories, which need not be there yet. A
+// store that has the limit adds its own. It starts nothing before something is
+// stored. log may be nil.
+func NewLimit(o opener.Opener, max uint64, log *slog.Logger, dirs ...string) *Limit {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := &Limit{
+		o: o, max: max, high: max - max/12, low: max - max/5, hard: max - min(max/16, maxSlack),
+		wake: make(chan struct{}, 1), done: make(chan struct{}), ctx: ctx, cancel: cancel, dirs: dirs,
+	}
+	l.warned.log = log
+	return l
+}
+
+// join puts a store's directory under the limit, and its chunks up for eviction.
+func (l *Limit) join(s *Store) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stores = append(l.stores, s)
+	if !slices.Contains(l.dirs, s.opt.Dir) {
+		l.dirs = append(l.dirs, s.opt.Dir)
+	}
+}
+
+// leave is the end of join; the directory counts on. A pass ends early.
+func (l *Limit) leave(s *Store) {
+	if l == nil {
+		return
+	}
+	l.leaving.Add(1)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leaving.Add(-1)
+	l.stores = slices.DeleteFunc(l.stores, func(other *Store) bool { return other == s })
 }
 
 // room books n bytes that are to be stored; false if they would go past the limit.
 // Else settle follows when they were stored, or not.
-func (l *limiter) room(n uint64) bool {
+func (l *Limit) room(n uint64) bool {
 	if l == nil {
 		return true
 	}
 	l.start.Do(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		l.measure()
 		go l.run()
 	})
@@ -76,7 +125,7 @@ func (l *limiter) room(n uint64) bool {
 	return true
 }
 
-func (l *limiter) settle(n uint64) {
+func (l *Limit) settle(n uint64) {
 	if l != nil {
 		l.settled.Add(wholePages(n))
 	}
@@ -85,16 +134,14 @@ func (l *limiter) settle(n uint64) {
 // wholePages is what n bytes take on a disk.
 func wholePages(n uint64) uint64 { return (n + pageSize - 1) &^ (pageSize - 1) }
 
-// close waits for the goroutine, which ends with the store's context.
-func (l *limiter) close() {
-	if l == nil {
-		return
-	}
+// Close ends what keeps the limit. Its stores have been closed.
+func (l *Limit) Close() {
+	l.cancel()
 	l.start.Do(func() { close(l.done) })
 	<-l.done
 }
 
-func (l *limiter) run() {
+func (l *Limit) run() {
 	defer close(l.done)
 	for {
 		begin := time.Now()
@@ -102,7 +149,7 @@ func (l *limiter) run() {
 		pause := time.NewTimer(max(passPause, time.Since(begin)))
 		select {
 		case <-pause.C:
-		case <-l.s.ctx.Done():
+		case <-l.ctx.Done():
 			pause.Stop()
 			return
 		}
@@ -110,7 +157,7 @@ func (l *limiter) run() {
 		select {
 		case <-l.wake:
 		case <-again.C:
-		case <-l.s.ctx.Done():
+		case <-l.ctx.Done():
 			again.Stop()
 			return
 		}
@@ -118,56 +165,94 @@ func (l *limiter) run() {
 	}
 }
 
-// measure looks at the directory. What is being written at that time counts twice
-// rather than not at all.
-func (l *limiter) measure() []BlobUse {
-	before := l.settled.Load()
-	list, err := Survey(l.s.o, l.s.opt.Dir)
-	if err != nil {
-		l.s.warn("", "the size of the cache can't be measured", err)
-		return nil
-	}
-	list = append(list, l.s.nameless()...)
-	total := uint64(0)
-	for i := range list {
-		total += list[i].Bytes
-	}
-	l.used.Store(total + l.booked.Load() - before)
-	return list
+// A usedBlob is what one blob takes of one of the directories.
+type usedBlob struct {
+	BlobUse
+	blobPlace
 }
 
-// pass evicts until the directory is below the low mark, if it is above the high
+// A blobPlace tells the blobs of several directories apart.
+type blobPlace struct{ dir, id string }
+
+// measure lists what is in the directories, least recently used first. What is being
+// written at that time counts twice rather than not at all. Preconditions: mu is held.
+func (l *Limit) measure() []usedBlob {
+	before := l.settled.Load()
+	var all []usedBlob
+	for _, dir := range l.dirs {
+		list, err := Survey(l.o, dir)
+		if err != nil {
+			l.warned.once("", dir, "the size of the cache can't be measured", err)
+			return nil
+		}
+		for _, u := range list {
+			all = append(all, usedBlob{u, blobPlace{dir, u.ID}})
+		}
+	}
+	for _, s := range l.stores {
+		for _, u := range s.nameless() {
+			all = append(all, usedBlob{u, blobPlace{s.opt.Dir, u.ID}})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b usedBlob) int { return a.Used.Compare(b.Used) })
+	total := uint64(0)
+	for i := range all {
+		total += all[i].Bytes
+	}
+	l.used.Store(total + l.booked.Load() - before)
+	return all
+}
+
+// An openBlob is one that a store of ours has open.
+type openBlob struct {
+	store *Store
+	file  *blobFile
+}
+
+// pass evicts until the directories are below the low mark, if they are above the high
 // one or something found no room.
-func (l *limiter) pass() {
+func (l *Limit) pass() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	list := l.measure()
 	if !l.refused.Swap(false) && l.used.Load() <= l.high {
 		return
 	}
-	ours := l.s.borrow()
-	defer l.s.giveBack(ours)
+	ours := map[blobPlace]openBlob{}
+	for _, s := range l.stores {
+		open := s.borrow()
+		defer s.giveBack(open)
+		for id, b := range open {
+			ours[blobPlace{s.opt.Dir, id}] = openBlob{s, b}
+		}
+	}
 	for i := range list {
-		if id := list[i].ID; ours[id] == nil && l.more() {
-			l.note(id, func() (uint64, error) { return Evict(l.s.o, l.s.opt.Dir, id) })
+		u := &list[i]
+		if _, open := ours[u.blobPlace]; !open && l.more() {
+			l.note(u.blobPlace, func() (uint64, error) { return Evict(l.o, u.dir, u.id) })
 		}
 	}
 	// Twice, since the first time takes the marks of use off.
 	for range 2 {
 		for i := range list {
-			if id := list[i].ID; ours[id] != nil && l.more() {
-				l.note(id, func() (uint64, error) { return l.s.evictCold(ours[id]) })
+			u := &list[i]
+			if b, open := ours[u.blobPlace]; open && l.more() {
+				l.note(u.blobPlace, func() (uint64, error) { return b.store.evictCold(b.file) })
 			}
 		}
 	}
-	if l.used.Load() > l.high {
-		l.s.warn("", "the cache is full and what is in it is in use: more is served without being kept", l.why)
+	if l.used.Load() > l.high && l.leaving.Load() == 0 {
+		l.warned.once("", strings.Join(l.dirs, " "), "the cache is full and what is in it is in use: more is served without being kept", l.why)
 	}
 }
 
 // more reports whether more is to be evicted.
-func (l *limiter) more() bool { return l.used.Load() > l.low && l.s.ctx.Err() == nil }
+func (l *Limit) more() bool {
+	return l.used.Load() > l.low && l.ctx.Err() == nil && l.leaving.Load() == 0
+}
 
 // note counts what evicting a blob has freed.
-func (l *limiter) note(id string, evict func() (uint64, error)) {
+func (l *Limit) note(p blobPlace, evict func() (uint64, error)) {
 	n, err := evict()
 	l.evicted.Add(n)
 	l.less(n)
@@ -175,13 +260,13 @@ func (l *limiter) note(id string, evict func() (uint64, error)) {
 	case errors.Is(err, ErrInUse):
 		l.why = err
 	case err != nil:
-		l.s.warn(id, "can't be evicted", err)
+		l.warned.once(p.id, p.dir, "can't be evicted", err)
 	}
 }
 
 // less takes n off used. A measurement may have forgotten them at the same time, and
 // below zero the directory would look full.
-func (l *limiter) less(n uint64) {
+func (l *Limit) less(n uint64) {
 	for {
 		used := l.used.Load()
 		if l.used.CompareAndSwap(used, used-min(n, used)) {
@@ -227,17 +312,14 @@ func (s *Store) nameless() (list []BlobUse) {
 	return list
 }
 
-// A Usage is how full a cache directory is.
+// A Usage is how full cache directories are.
 type Usage struct {
 	Bytes   uint64 // on the disk; 0 before anything was stored
-	Limit   uint64 // 0: none
-	Evicted uint64 // bytes, by this store
+	Limit   uint64
+	Evicted uint64 // bytes, by this process
 }
 
-// Usage says how full the directory is, as last measured.
-func (s *Store) Usage() Usage {
-	if s.limit == nil {
-		return Usage{}
-	}
-	return Usage{Bytes: s.limit.used.Load(), Limit: s.opt.MaxBytes, Evicted: s.limit.evicted.Load()}
+// Usage says how full the directories are, as last measured.
+func (l *Limit) Usage() Usage {
+	return Usage{Bytes: l.used.Load(), Limit: l.max, Evicted: l.evicted.Load()}
 }

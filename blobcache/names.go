@@ -16,6 +16,10 @@ const (
 	sidecarSuffix = ".chunk_map" // a name of old nydusds, which nydus-snapshotter removes with the others
 )
 
+// Uncompressed is the directory in a cache directory where our chunks are while those of
+// a nydusd are kept compressed beside it. A Limit of the one is one of the other.
+const Uncompressed = "uncompressed"
+
 // fileName refuses, with an error of class opener.ErrName, ids that can't be the
 // beginning of file names. After one that ends in .blob.data the sidecar would have
 // the name of another blob's chunk map.

@@ -34,9 +34,10 @@ type Options struct {
 	Amplify uint64
 	// RequestTimeout ends a back-end request. Default 60 s.
 	RequestTimeout time.Duration
-	// MaxBytes bounds what the files in Dir take on the disk, those of other processes
-	// included. What would go past it is served without being kept. 0: no bound.
-	MaxBytes uint64
+	// Limit bounds what the files in Dir take on the disk, those of other processes
+	// included, and may bound other directories with it. What would go past it is served
+	// without being kept. It is closed after the store. nil: no bound.
+	Limit *Limit
 	// PrefetchRate bounds prefetch in stored bytes per second; 0: no bound.
 	PrefetchRate uint64
 	// Log gets what an operator should know, once per blob and kind. Default: nothing.
@@ -66,21 +67,16 @@ type Store struct {
 	cancel context.CancelCauseFunc
 	sched  *scheduler
 	pace   pacer
-	limit  *limiter // nil: none
+	limit  *Limit // nil: none
 	// epoch grows with every eviction, after marks were cleared and before bytes go.
 	epoch atomic.Uint64
 
 	mu      sync.Mutex
 	files   map[blobKey]*blobFile
 	opening map[blobKey]chan struct{} // closed when the files are open
-	warned  map[warning]bool
+
+	warned warnings
 }
-
-// A warning is logged once.
-type warning struct{ blob, what string }
-
-// maxWarnings bounds the memory of what was logged; past it nothing is.
-const maxWarnings = 4096
 
 // NewStore prepares a cache directory. It starts nothing: workers come with the
 // first miss and leave with Close. What is wrong with the directory is logged: images
@@ -91,14 +87,12 @@ func NewStore(o opener.Opener, opt Options) (*Store, error) {
 	s := &Store{
 		opt: opt, o: o, ctx: ctx, cancel: cancel, sched: newScheduler(ctx, opt),
 		pace:  pacer{rate: opt.PrefetchRate},
-		files: map[blobKey]*blobFile{}, opening: map[blobKey]chan struct{}{}, warned: map[warning]bool{},
+		files: map[blobKey]*blobFile{}, opening: map[blobKey]chan struct{}{},
 	}
+	s.warned.log = opt.Log
 	s.sched.warn = s.warn
 	if opt.Dir == "" {
 		return s, nil
-	}
-	if opt.MaxBytes != 0 {
-		s.limit = newLimiter(s, opt.MaxBytes)
 	}
 	if err := o.MkdirAll(opt.Dir, 0o755); err != nil {
 		s.warn("", "the cache directory can't be made", err)
@@ -106,6 +100,9 @@ func NewStore(o opener.Opener, opt Options) (*Store, error) {
 	var err error
 	if s.boot, err = readBootID(o); err != nil {
 		s.warn("", "the boot id can't be read", err)
+	}
+	if s.limit = opt.Limit; s.limit != nil {
+		s.limit.join(s)
 	}
 	return s, nil
 }
@@ -115,7 +112,7 @@ func NewStore(o opener.Opener, opt Options) (*Store, error) {
 func (s *Store) Close() error {
 	s.cancel(ErrClosed)
 	s.sched.close()
-	s.limit.close()
+	s.limit.leave(s)
 	s.mu.Lock()
 	files := s.files
 	s.files = map[blobKey]*blobFile{}
@@ -194,13 +191,4 @@ func (s *Store) release(b *blobFile) {
 }
 
 // warn logs a condition of a blob the first time it is met.
-func (s *Store) warn(blob, what string, err error) {
-	w := warning{blob, what}
-	s.mu.Lock()
-	again := s.warned[w] || len(s.warned) >= maxWarnings
-	s.warned[w] = true
-	s.mu.Unlock()
-	if !again {
-		s.opt.Log.Warn("cache: "+what, "blob", blob, "dir", s.opt.Dir, "err", err)
-	}
-}
+func (s *Store) warn(blob, what string, err error) { s.warned.once(blob, s.opt.Dir, what, err) }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -59,16 +61,29 @@ func (c *cacheTool) check() error {
 	return d.Close()
 }
 
-func (c *cacheTool) survey() ([]blobcache.BlobUse, uint64, error) {
+// A cachedBlob is a blob in the cache directory, or in the one beneath it.
+type cachedBlob struct {
+	blobcache.BlobUse
+	dir, name string // where it is, and its path below the cache directory
+}
+
+func (c *cacheTool) survey() (all []cachedBlob, total uint64, err error) {
 	if err := c.check(); err != nil {
 		return nil, 0, err
 	}
-	list, err := blobcache.Survey(opener.Local(), c.dir)
-	total := uint64(0)
-	for i := range list {
-		total += list[i].Bytes
+	for _, sub := range []string{"", blobcache.Uncompressed} {
+		dir := filepath.Join(c.dir, sub)
+		list, err := blobcache.Survey(opener.Local(), dir)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, u := range list {
+			all = append(all, cachedBlob{u, dir, quotePath(filepath.Join(sub, u.ID))})
+			total += u.Bytes
+		}
 	}
-	return list, total, err
+	slices.SortStableFunc(all, func(a, b cachedBlob) int { return a.Used.Compare(b.Used) })
+	return all, total, nil
 }
 
 // mib shows bytes in MiB, as every size on these command lines.
@@ -83,7 +98,7 @@ func (c *cacheTool) ls(_ context.Context, env *cli.Env) error {
 	fmt.Fprintln(w, "BLOB\tMiB\tLAST USED\tIN USE")
 	for i := range list {
 		u := &list[i]
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", quotePath(u.ID), mib(u.Bytes), u.Used.UTC().Format(time.DateTime), inUse(c.dir, u.ID))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", u.name, mib(u.Bytes), u.Used.UTC().Format(time.DateTime), inUse(u.dir, u.ID))
 	}
 	fmt.Fprintf(w, "%d blobs\t%s\t\t\n", len(list), mib(total))
 	return w.Flush()
@@ -118,11 +133,11 @@ func (c *cacheTool) gc(_ context.Context, env *cli.Env) error {
 			used++
 			continue
 		case err != nil: // the others may free enough
-			bad = errors.Join(bad, fmt.Errorf("blob %s: %w", quotePath(u.ID), err))
+			bad = errors.Join(bad, fmt.Errorf("blob %s: %w", u.name, err))
 			continue
 		}
 		left -= min(freed, left)
-		if _, err := fmt.Fprintf(env.Stdout, "%s  %s MiB\n", quotePath(u.ID), mib(u.Bytes)); err != nil {
+		if _, err := fmt.Fprintf(env.Stdout, "%s  %s MiB\n", u.name, mib(u.Bytes)); err != nil {
 			return err
 		}
 	}
@@ -139,11 +154,11 @@ func (c *cacheTool) gc(_ context.Context, env *cli.Env) error {
 }
 
 // remove evicts a blob and gives the bytes that its files took.
-func (c *cacheTool) remove(u *blobcache.BlobUse) (uint64, error) {
+func (c *cacheTool) remove(u *cachedBlob) (uint64, error) {
 	if c.dry {
-		return u.Bytes, blobcache.Idle(opener.Local(), c.dir, u.ID)
+		return u.Bytes, blobcache.Idle(opener.Local(), u.dir, u.ID)
 	}
-	_, err := blobcache.Evict(opener.Local(), c.dir, u.ID)
+	_, err := blobcache.Evict(opener.Local(), u.dir, u.ID)
 	return u.Bytes, err
 }
 

@@ -2,12 +2,14 @@ package daemon
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"vrafs/api"
+	"vrafs/blobcache"
 	"vrafs/config"
 )
 
@@ -65,11 +67,46 @@ func TestCompressedCachesGetADirectoryOfTheirOwn(t *testing.T) {
 	for _, tt := range []struct {
 		compressed bool
 		want       string
-	}{{false, "."}, {true, uncompressedDir}} {
+	}{{false, "."}, {true, blobcache.Uncompressed}} {
 		got, err := cached(t, d, cmd, map[string]any{"compressed": tt.compressed})
 		if err != nil || len(got) != 1 || got[0] != tt.want {
 			t.Errorf("compressed %v: data files in %q (%v), want one in %s", tt.compressed, got, err, tt.want)
 		}
+	}
+}
+
+// TestOneLimitForTheWholeCacheDirectory: chunks of one configuration lie in the
+// directory, those of another beneath it.
+func TestOneLimitForTheWholeCacheDirectory(t *testing.T) {
+	d, dir := run(t), t.TempDir()
+	var images []*image
+	for i, compressed := range []bool{false, true} {
+		cmd := command(t)
+		var c map[string]any
+		if err := json.Unmarshal([]byte(cmd.Config), &c); err != nil {
+			t.Fatal(err)
+		}
+		c["cache"] = map[string]any{"type": "filecache", "compressed": compressed,
+			"filecache": map[string]any{"work_dir": dir, "size_limit": 1 << 20}}
+		text, _ := json.Marshal(c)
+		parsed, err := config.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		im, err := d.openImage(fmt.Sprint("/", i), cmd, parsed, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		images = append(images, im)
+	}
+	if len(d.stores.m) != 2 || len(d.stores.bound) != 1 {
+		t.Errorf("%d stores with %d limits, want 2 with one", len(d.stores.m), len(d.stores.bound))
+	}
+	for _, im := range images {
+		im.close()
+	}
+	if len(d.stores.bound) != 0 {
+		t.Errorf("%d limits are left", len(d.stores.bound))
 	}
 }
 

@@ -34,6 +34,7 @@ type image struct {
 	files   *fileStats // nil unless the configuration asks for one of its parts
 	backend *backendStats
 
+	cacheRoot     string   // the cache directory that the configuration names
 	prefetchFiles []string // instead of the image's own table, unless nil
 
 	log  *slog.Logger
@@ -94,7 +95,7 @@ func (d *Daemon) fill(im *image, since time.Time) error {
 		return err
 	}
 	im.release = chain(disconnect, im.release)
-	store, release, err := d.stores.lease(im.config)
+	store, release, err := d.stores.lease(im.config, im.cacheRoot)
 	if err != nil {
 		return err
 	}
@@ -131,6 +132,7 @@ var privateDirs atomic.Uint64
 func (d *Daemon) cacheDir(im *image) error {
 	switch im.config.Cache.Kind() {
 	case config.FileCacheOn:
+		im.cacheRoot = im.config.Cache.FileCache.WorkDir
 		return d.uncompressed(im)
 	case config.FSCacheOn:
 		return errors.New("cache type fscache needs `singleton`; use blobcache")
@@ -144,14 +146,10 @@ func (d *Daemon) cacheDir(im *image) error {
 	}
 	c := *im.config
 	c.Cache.Type, c.Cache.FileCache = "blobcache", &config.FileCache{WorkDir: dir}
-	im.config = &c
+	im.config, im.cacheRoot = &c, dir
 	im.release = func() { removeDir(d.o, dir) }
 	return nil
 }
-
-// uncompressedDir is where chunks go when a configuration asks for a cache of
-// compressed ones.
-const uncompressedDir = "uncompressed"
 
 // uncompressed keeps our chunks apart from a nydusd's whose configuration has
 // cache.compressed set. There a chunk map of the same name tells of chunks in another
@@ -161,7 +159,7 @@ func (d *Daemon) uncompressed(im *image) error {
 		return nil
 	}
 	c, f := *im.config, *im.config.Cache.FileCache
-	f.WorkDir = filepath.Join(f.WorkDir, uncompressedDir)
+	f.WorkDir = filepath.Join(f.WorkDir, blobcache.Uncompressed)
 	if err := d.o.MkdirAll(f.WorkDir, 0o755); err != nil {
 		return fmt.Errorf("make cache directory: %w", err)
 	}

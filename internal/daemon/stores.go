@@ -16,7 +16,13 @@ type storeKey struct {
 	dir          string
 	amplify      uint64
 	prefetchRate uint64
-	limit        uint64
+	limit        limitKey
+}
+
+// A limitKey is a cache directory, with what is beneath it, and its limit; 0 for none.
+type limitKey struct {
+	root string
+	max  uint64
 }
 
 // stores are the cache directories in use, each with the number of its users.
@@ -25,8 +31,9 @@ type stores struct {
 	log    *slog.Logger
 	limits Limits
 
-	mu sync.Mutex
-	m  map[storeKey]*leasedStore
+	mu    sync.Mutex
+	m     map[storeKey]*leasedStore
+	bound map[limitKey]*leasedLimit
 }
 
 type leasedStore struct {
@@ -34,24 +41,34 @@ type leasedStore struct {
 	users int
 }
 
+type leasedLimit struct {
+	*blobcache.Limit
+	users int
+}
+
 // lease returns the store for a configuration with a file cache, and what gives
-// it back.
-func (s *stores) lease(c *config.Config) (*blobcache.Store, func(), error) {
+// it back. root is the cache directory that the user named, which the store's may be
+// beneath: its limit is for both.
+func (s *stores) lease(c *config.Config, root string) (*blobcache.Store, func(), error) {
 	dir, err := filepath.Abs(c.Cache.FileCache.WorkDir)
 	if err != nil {
 		return nil, nil, err
 	}
+	if root, err = filepath.Abs(root); err != nil {
+		return nil, nil, err
+	}
 	key := storeKey{dir: dir, amplify: c.Rafs.BatchSize, prefetchRate: prefetchRate(c),
-		limit: cmp.Or(c.Cache.FileCache.SizeLimit, s.limits.CacheBytes)}
+		limit: limitKey{root, cmp.Or(c.Cache.FileCache.SizeLimit, s.limits.CacheBytes)}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.m[key]
 	if st == nil {
 		bs, err := blobcache.NewStore(s.o, blobcache.Options{
 			Dir: dir, Workers: int(s.limits.Decompressors), MaxFetchBytes: s.limits.FetchBytes,
-			Amplify: key.amplify, PrefetchRate: key.prefetchRate, MaxBytes: key.limit, Log: s.log,
+			Amplify: key.amplify, PrefetchRate: key.prefetchRate, Limit: s.limit(key.limit), Log: s.log,
 		})
 		if err != nil {
+			s.unlimit(key.limit)()
 			return nil, nil, err
 		}
 		st = &leasedStore{Store: bs}
@@ -74,21 +91,54 @@ func (s *stores) release(key storeKey, st *leasedStore) {
 		delete(s.m, key)
 	}
 	s.mu.Unlock()
-	if last {
-		_ = st.Close()
+	if !last {
+		return
 	}
+	_ = st.Close()
+	s.mu.Lock()
+	end := s.unlimit(key.limit)
+	s.mu.Unlock()
+	end()
+}
+
+// limit gives the limit of a store, nil for none. Preconditions: mu is held.
+func (s *stores) limit(key limitKey) *blobcache.Limit {
+	if key.max == 0 {
+		return nil
+	}
+	l := s.bound[key]
+	if l == nil {
+		l = &leasedLimit{Limit: blobcache.NewLimit(s.o, key.max, s.log, key.root, filepath.Join(key.root, blobcache.Uncompressed))}
+		if s.bound == nil {
+			s.bound = map[limitKey]*leasedLimit{}
+		}
+		s.bound[key] = l
+	}
+	l.users++
+	return l.Limit
+}
+
+// unlimit takes a store from its limit and gives what is to be done without the lock
+// then. Preconditions: mu is held.
+func (s *stores) unlimit(key limitKey) func() {
+	l := s.bound[key]
+	if l == nil {
+		return func() {}
+	}
+	if l.users--; l.users > 0 {
+		return func() {}
+	}
+	delete(s.bound, key)
+	return l.Close
 }
 
 // families are the counters of the directories that have a limit.
 func (s *stores) families(f *familySet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for key, st := range s.m {
-		if key.limit == 0 {
-			continue
-		}
-		u := st.Usage()
-		label := []string{"dir", key.dir}
+	for key, l := range s.bound {
+		u := l.Usage()
+		label := []string{"dir", key.root}
 		f.gauge("vrafs_cache_limit_bytes", "What a cache directory may take on the disk.", float64(u.Limit), label...)
 		f.gauge("vrafs_cache_used_bytes", "What a cache directory takes on the disk, as last measured.", float64(u.Bytes), label...)
 		f.counter("vrafs_cache_evicted_bytes_total", "What was freed in a cache directory to keep its limit.", u.Evicted, label...)
