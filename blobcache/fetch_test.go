@@ -518,3 +518,26 @@ func TestOtherBootVoidsProofs(t *testing.T) {
 		t.Errorf("stats %+v", st)
 	}
 }
+
+// TestPrefetchThatIsWantedIsLetGo: what holds prefetches back learns when somebody
+// begins to wait for one.
+func TestPrefetchThatIsWantedIsLetGo(t *testing.T) {
+	s := makeSample(t, blobSpec{id: "one", sizes: sizes(4, 9000)})
+	held := make(chan struct{}, 1)
+	e := faulted(t, s, Options{}, func(r backendtest.Read) backendtest.Fault {
+		if !r.Prefetch {
+			t.Errorf("%d bytes at %d are asked for again", r.Len, r.Off)
+		}
+		held <- struct{}{}
+		return backendtest.Fault{Wait: r.Wanted}
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- e.cache.Prefetch(t.Context(), s.all()) }()
+	<-held
+	if err := e.cache.Fetch(t.Context(), s.all()[3:4], nil); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -21,6 +21,7 @@ type flight struct {
 	chunk rafs.Chunk
 
 	demand bool             // somebody waits; guarded by scheduler.mu
+	want   func()           // tells the back end so; guarded by scheduler.mu, nil if it knows
 	local  bool             // look into the data file first
 	unsure bool             // led by chunk infos that may be wrong
 	origin bool             // second attempt, from the origin

@@ -74,7 +74,7 @@ func (s *scheduler) request(b *batch) {
 		ctx = backend.FromOrigin(ctx)
 	}
 	if !b.demand {
-		ctx = backend.ForPrefetch(ctx)
+		ctx = backend.ForPrefetchUntil(ctx, b.wanted)
 	}
 	buf := s.buffer(b.size)
 	defer s.release(buf)

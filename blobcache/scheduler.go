@@ -51,6 +51,9 @@ func (s *scheduler) join(key flightKey, demand bool, fresh func() (*flight, erro
 	if f = s.flights[key]; f != nil {
 		if demand && !f.demand {
 			f.demand = true
+			if f.want != nil {
+				f.want()
+			}
 			s.wake() // it may be pending behind a full prefetch
 		}
 		return f, false, nil
@@ -95,6 +98,7 @@ type batch struct {
 	off     uint64
 	size    uint64
 	demand  bool
+	wanted  chan struct{} // of a prefetch: closed when somebody waits for one of them
 }
 
 // loop runs requests as long as one may be taken.
@@ -144,6 +148,11 @@ func (s *scheduler) take() (batch, bool) {
 	s.pending = slices.DeleteFunc(s.pending, func(f *flight) bool { return slices.Contains(b.flights, f) })
 	if !b.demand {
 		s.prefetch++
+		b.wanted = make(chan struct{})
+		want := sync.OnceFunc(func() { close(b.wanted) })
+		for _, f := range b.flights {
+			f.want = want
+		}
 	}
 	return b, true
 }

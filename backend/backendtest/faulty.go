@@ -13,6 +13,9 @@ type Read struct {
 	Off    uint64
 	Len    int
 	Origin bool // backend.WantsOrigin
+	// Prefetch is backend.IsPrefetch at the beginning, Wanted what may change it.
+	Prefetch bool
+	Wanted   <-chan struct{}
 }
 
 // A Fault is what becomes of a read. The zero value lets it through.
@@ -49,7 +52,8 @@ type faultyBlob struct {
 }
 
 func (b *faultyBlob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
-	f := b.fault(Read{ID: b.id, Off: off, Len: len(p), Origin: backend.WantsOrigin(ctx)})
+	f := b.fault(Read{ID: b.id, Off: off, Len: len(p), Origin: backend.WantsOrigin(ctx),
+		Prefetch: backend.IsPrefetch(ctx), Wanted: backend.Wanted(ctx)})
 	if f.Wait != nil {
 		select {
 		case <-f.Wait:

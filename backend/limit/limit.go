@@ -1,9 +1,15 @@
-// Package limit bounds the bytes that are on their way from back ends at once.
+// Package limit bounds the bytes that are on their way from back ends at once, and
+// lets reads that somebody waits for go before the others.
 //
-//	read of n bytes --n free?--> back end --n back--> the next that waits
+//	demand   --free?--> back end --its bytes--> the next that waits
+//	prefetch --free, half of them left, and no demand in the way?--> back end
 //
 // Reads take their turn in the order in which they came, so that large ones are
-// not passed for ever by small ones. One that is larger than the bound runs alone.
+// not passed for ever by small ones, but a prefetch (backend.IsPrefetch) only while no
+// demand waits. Prefetches have at most half of the bytes, so that a demand finds room,
+// and while demands are under way they come one at a time: enough to go on, too little to
+// take the link from those who wait. A prefetch that is wanted meanwhile is a demand from
+// then on. A read that is larger than the bound, or its half, runs alone.
 //
 // Trust: that of the back ends. Concurrency: everything may be called from any
 // goroutine. Source: none, the bound is ours.
@@ -11,6 +17,7 @@ package limit
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"vrafs/backend"
@@ -21,12 +28,28 @@ type Bytes struct {
 	max uint64
 
 	mu    sync.Mutex
-	used  uint64
-	queue []*waiter
+	under [classes]share // what is under way
+	queue [classes][]*waiter
+}
+
+// A class of reads.
+type class uint8
+
+const (
+	demand class = iota
+	prefetch
+	classes
+)
+
+// A share of the bound.
+type share struct {
+	bytes uint64
+	reads int
 }
 
 type waiter struct {
 	n     uint64
+	class class
 	ready chan struct{}
 }
 
@@ -55,62 +78,135 @@ type blob struct {
 }
 
 func (b *blob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
-	n := min(uint64(len(p)), b.bytes.max)
-	if err := b.bytes.take(ctx, n); err != nil {
+	give, err := b.bytes.take(ctx, uint64(len(p)))
+	if err != nil {
 		return 0, err
 	}
-	defer b.bytes.give(n)
+	defer give()
 	return b.Blob.ReadAt(ctx, p, off)
 }
 
-// take waits until n bytes are free, or ctx ends.
-func (b *Bytes) take(ctx context.Context, n uint64) error {
+// Try takes n bytes for a demand if they are free now and nobody waits for them. The
+// caller gives them back.
+func (b *Bytes) Try(n uint64) (give func(), ok bool) {
+	w := &waiter{n: min(n, b.max), class: demand}
 	b.mu.Lock()
-	if len(b.queue) == 0 && n <= b.max-b.used {
-		b.used += n
-		b.mu.Unlock()
-		return nil
+	defer b.mu.Unlock()
+	if !b.fits(w) {
+		return nil, false
 	}
-	w := &waiter{n, make(chan struct{})}
-	b.queue = append(b.queue, w)
+	b.enter(w)
+	return func() { b.give(w) }, true
+}
+
+// take waits until n bytes are free, or ctx ends.
+func (b *Bytes) take(ctx context.Context, n uint64) (give func(), err error) {
+	w := &waiter{n: min(n, b.max), class: demand}
+	if backend.IsPrefetch(ctx) {
+		w.class = prefetch
+	}
+	b.mu.Lock()
+	if b.fits(w) {
+		b.enter(w)
+	} else {
+		w.ready = make(chan struct{})
+		b.queue[w.class] = append(b.queue[w.class], w)
+	}
 	b.mu.Unlock()
-	select {
-	case <-w.ready:
-		return nil
-	case <-ctx.Done():
-		b.leave(w)
-		return context.Cause(ctx)
+	if w.ready == nil {
+		return func() { b.give(w) }, nil
+	}
+	return b.wait(ctx, w)
+}
+
+// wait is take for who is in the queue.
+func (b *Bytes) wait(ctx context.Context, w *waiter) (give func(), err error) {
+	wanted := backend.Wanted(ctx)
+	for {
+		select {
+		case <-w.ready:
+			return func() { b.give(w) }, nil
+		case <-ctx.Done():
+			b.leave(w)
+			return nil, context.Cause(ctx)
+		case <-wanted:
+			wanted = nil
+			b.promote(w)
+		}
+	}
+}
+
+// fits reports whether w may go at once. Preconditions: mu is held.
+func (b *Bytes) fits(w *waiter) bool { return len(b.queue[w.class]) == 0 && b.room(w) }
+
+// room reports whether there is room for w, which is first of its class.
+// Preconditions: mu is held.
+func (b *Bytes) room(w *waiter) bool {
+	if w.n > b.max-b.under[demand].bytes-b.under[prefetch].bytes {
+		return false
+	}
+	ahead := b.under[prefetch]
+	if w.class == demand || ahead.reads == 0 {
+		return len(b.queue[demand]) == 0 || w.class == demand
+	}
+	waited := b.under[demand].reads > 0 || len(b.queue[demand]) > 0
+	return !waited && w.n <= max(b.max/2, ahead.bytes)-ahead.bytes
+}
+
+// enter counts w as under way. Preconditions: mu is held.
+func (b *Bytes) enter(w *waiter) {
+	b.under[w.class].bytes += w.n
+	b.under[w.class].reads++
+}
+
+// promote makes a demand of a prefetch that waits.
+func (b *Bytes) promote(w *waiter) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.remove(w) {
+		w.class = demand
+		b.queue[demand] = append(b.queue[demand], w)
+		b.admit()
 	}
 }
 
 // leave takes a waiter out of the queue, or gives back what it has got meanwhile.
 func (b *Bytes) leave(w *waiter) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	for i, q := range b.queue {
-		if q == w {
-			b.queue = append(b.queue[:i], b.queue[i+1:]...)
-			b.admit()
-			return
-		}
-	}
-	b.used -= w.n
+	waits := b.remove(w)
 	b.admit()
+	b.mu.Unlock()
+	if !waits {
+		b.give(w)
+	}
 }
 
-func (b *Bytes) give(n uint64) {
+// remove takes a waiter out of the queue if it is there. Preconditions: mu is held.
+func (b *Bytes) remove(w *waiter) bool {
+	q := &b.queue[w.class]
+	i := slices.Index(*q, w)
+	if i >= 0 {
+		*q = slices.Delete(*q, i, i+1)
+	}
+	return i >= 0
+}
+
+func (b *Bytes) give(w *waiter) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.used -= n
+	b.under[w.class].bytes -= w.n
+	b.under[w.class].reads--
 	b.admit()
 }
 
 // admit lets in who is first, as long as there is room. Preconditions: mu is held.
 func (b *Bytes) admit() {
-	for len(b.queue) > 0 && b.queue[0].n <= b.max-b.used {
-		w := b.queue[0]
-		b.queue = b.queue[1:]
-		b.used += w.n
-		close(w.ready)
+	for c := range b.queue {
+		for len(b.queue[c]) > 0 && b.room(b.queue[c][0]) {
+			w := b.queue[c][0]
+			b.queue[c] = slices.Delete(b.queue[c], 0, 1)
+			b.enter(w)
+			close(w.ready)
+		}
 	}
 }

@@ -60,8 +60,8 @@ func TestReadsBeyondTheBoundWaitInOrder(t *testing.T) {
 			gate <- struct{}{}
 			synctest.Wait()
 		}
-		if b.used != 0 || len(b.queue) != 0 {
-			t.Errorf("%d bytes and %d waiters are left", b.used, len(b.queue))
+		if b.busy() {
+			t.Error("something is left")
 		}
 	})
 }
@@ -86,8 +86,8 @@ func TestWhoGivesUpLeavesTheQueue(t *testing.T) {
 		}
 		close(gate)
 		synctest.Wait()
-		if b.used != 0 || len(b.queue) != 0 {
-			t.Errorf("%d bytes and %d waiters are left", b.used, len(b.queue))
+		if b.busy() {
+			t.Error("something is left")
 		}
 	})
 }
@@ -95,9 +95,153 @@ func TestWhoGivesUpLeavesTheQueue(t *testing.T) {
 // TestLeavingAfterAdmissionGivesBack is the moment between admit and select.
 func TestLeavingAfterAdmissionGivesBack(t *testing.T) {
 	b := New(10)
-	b.used = 7
-	b.leave(&waiter{n: 7})
-	if b.used != 0 {
-		t.Errorf("%d bytes are left", b.used)
+	w := &waiter{n: 7}
+	b.enter(w)
+	b.leave(w)
+	if b.busy() {
+		t.Error("something is left")
 	}
+}
+
+// busy reports whether anything is under way or waits.
+func (b *Bytes) busy() bool {
+	return b.under != [classes]share{} || len(b.queue[demand])+len(b.queue[prefetch]) > 0
+}
+
+// A step of TestDemandGoesBeforePrefetch: a read of n bytes comes, or the first of those
+// under way ends, or somebody begins to wait for the prefetch marked as hoped.
+type step struct {
+	what string // demand, prefetch, hoped; end, wanted
+	n    int
+	want []int // lengths of the reads that have begun
+}
+
+// TestDemandGoesBeforePrefetch, whoever came first and of whatever image.
+func TestDemandGoesBeforePrefetch(t *testing.T) {
+	for name, steps := range map[string][]step{
+		"prefetches have half of the bound": {
+			{"prefetch", 6, []int{6}},
+			{"prefetch", 5, []int{6}},
+			{"demand", 14, []int{6, 14}},
+		},
+		"a demand passes prefetches that wait": {
+			{"demand", 20, []int{20}},
+			{"prefetch", 2, []int{20}},
+			{"demand", 19, []int{20}},
+			{"end", 0, []int{20, 19}},
+			{"end", 0, []int{20, 19, 2}},
+		},
+		"no prefetch begins while a demand waits": {
+			{"demand", 12, []int{12}},
+			{"demand", 11, []int{12}},
+			{"prefetch", 1, []int{12}},
+		},
+		"beside a demand there is one prefetch at a time": {
+			{"prefetch", 1, []int{1}},
+			{"prefetch", 2, []int{1, 2}},
+			{"demand", 5, []int{1, 2, 5}},
+			{"prefetch", 3, []int{1, 2, 5}},
+			{"end", 0, []int{1, 2, 5}}, // another one is under way
+			{"end", 0, []int{1, 2, 5, 3}},
+		},
+		"a prefetch that is wanted is a demand": {
+			{"demand", 11, []int{11}},
+			{"prefetch", 5, []int{11, 5}},
+			{"prefetch", 4, []int{11, 5}},
+			{"hoped", 3, []int{11, 5}},
+			{"wanted", 0, []int{11, 5, 3}},
+		},
+		"a prefetch larger than the half runs alone": {
+			{"prefetch", 99, []int{99}},
+			{"end", 0, []int{99}},
+			{"prefetch", 1, []int{99, 1}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { (&stage{b: New(20), wanted: make(chan struct{})}).play(t, steps) })
+		})
+	}
+}
+
+// A stage is where steps are played.
+type stage struct {
+	b      *Bytes
+	wanted chan struct{}
+
+	mu    sync.Mutex
+	begun []int
+	ends  []func()
+}
+
+func (s *stage) play(t *testing.T, steps []step) {
+	for i, st := range steps {
+		switch st.what {
+		case "end":
+			s.end()
+		case "wanted":
+			close(s.wanted)
+		case "demand":
+			go s.take(t.Context(), st.n)
+		case "prefetch":
+			go s.take(backend.ForPrefetch(t.Context()), st.n)
+		case "hoped":
+			go s.take(backend.ForPrefetchUntil(t.Context(), s.wanted), st.n)
+		}
+		synctest.Wait()
+		if !slices.Equal(s.begun, st.want) {
+			t.Errorf("step %d: begun %v, want %v", i, s.begun, st.want)
+		}
+	}
+	for s.b.busy() {
+		s.end()
+		synctest.Wait()
+	}
+}
+
+func (s *stage) take(ctx context.Context, n int) {
+	give, err := s.b.take(ctx, uint64(n))
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.begun, s.ends = append(s.begun, n), append(s.ends, give)
+}
+
+// end ends the read that began first.
+func (s *stage) end() {
+	s.mu.Lock()
+	end := s.ends[0]
+	s.ends = s.ends[1:]
+	s.mu.Unlock()
+	end()
+}
+
+func TestTryTakesOnlyWhatNobodyWaitsFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(10)
+		give, ok := b.Try(6)
+		if !ok {
+			t.Fatal("free bytes are refused")
+		}
+		if _, ok := b.Try(5); ok {
+			t.Error("more than there is")
+		}
+		go func() {
+			give, err := b.take(t.Context(), 5)
+			if err != nil {
+				t.Error(err)
+			}
+			give()
+		}()
+		synctest.Wait()
+		if _, ok := b.Try(1); ok {
+			t.Error("what another waits for is taken")
+		}
+		give()
+		synctest.Wait()
+		if b.busy() {
+			t.Error("something is left")
+		}
+	})
 }

@@ -1,0 +1,48 @@
+package backend
+
+import "context"
+
+type (
+	originKey   struct{}
+	prefetchKey struct{}
+)
+
+// FromOrigin asks a read to pass by every cache and peer on the way and to fetch
+// from where the blob was published. It is for the second attempt after wrong bytes.
+func FromOrigin(ctx context.Context) context.Context {
+	return context.WithValue(ctx, originKey{}, true)
+}
+
+// WantsOrigin reports whether ctx comes from FromOrigin. Back ends without
+// anything in between need not ask.
+func WantsOrigin(ctx context.Context) bool {
+	origin, _ := ctx.Value(originKey{}).(bool)
+	return origin
+}
+
+// ForPrefetch marks a read that nobody waits for.
+func ForPrefetch(ctx context.Context) context.Context { return ForPrefetchUntil(ctx, nil) }
+
+// ForPrefetchUntil marks a read that nobody waits for until wanted is closed: then
+// somebody does, and whatever holds the read back for the sake of others lets it go.
+func ForPrefetchUntil(ctx context.Context, wanted <-chan struct{}) context.Context {
+	return context.WithValue(ctx, prefetchKey{}, wanted)
+}
+
+// IsPrefetch reports whether nobody waits for the read of ctx at this moment.
+func IsPrefetch(ctx context.Context) bool {
+	wanted, prefetch := ctx.Value(prefetchKey{}).(<-chan struct{})
+	select {
+	case <-wanted:
+		return false
+	default:
+		return prefetch
+	}
+}
+
+// Wanted is closed when somebody begins to wait for the prefetch of ctx. It is nil
+// where that can't happen, and for reads that somebody waits for from the start.
+func Wanted(ctx context.Context) <-chan struct{} {
+	wanted, _ := ctx.Value(prefetchKey{}).(<-chan struct{})
+	return wanted
+}
