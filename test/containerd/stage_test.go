@@ -97,6 +97,14 @@ type stage struct {
 // newStage starts everything, with our image in the registry.
 func newStage(t *testing.T, mode, policy, backend string) *stage {
 	t.Helper()
+	return raise(t, backend, func(s *stage) string {
+		return fmt.Sprintf(snapshotterConfig, s.dir, mode, program(t, "nydus-image"), policy)
+	})
+}
+
+// raise is newStage with any configuration of the snapshotter.
+func raise(t *testing.T, backend string, snapshotter func(s *stage) string) *stage {
+	t.Helper()
 	testenv.Need(t, needed...)
 	testenv.Long(t)
 	dir, err := os.MkdirTemp("", "s") // t.TempDir's names are too long for sockets
@@ -108,7 +116,7 @@ func newStage(t *testing.T, mode, policy, backend string) *stage {
 		"registry.yml":    fmt.Sprintf(registryConfig, dir),
 		"containerd.toml": fmt.Sprintf(containerdConfig, dir),
 		"nydusd.json":     fmt.Sprintf(daemonConfig, dir, strings.ReplaceAll(backends[backend], "%[1]s", dir)),
-		"nydus.toml":      fmt.Sprintf(snapshotterConfig, dir, mode, program(t, "nydus-image"), policy),
+		"nydus.toml":      snapshotter(s),
 	} {
 		must(t, os.WriteFile(s.path(name), []byte(text), 0o600))
 	}
