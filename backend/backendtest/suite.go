@@ -1,9 +1,10 @@
 // Package backendtest holds what every back end must do, as one suite, and back
 // ends for the tests of others: a Memory, and Faulty, which spoils another one.
 //
-//	backendtest.Run(t, open)   the contract of backend.Blob and backend.Opener
-//	Memory{id: bytes}          blobs in memory
-//	Faulty(inner, fault)       short, wrong, stalled and failing reads
+//	Run(t, open)             the contract of backend.Blob and backend.Opener
+//	RunPadded(t, unit, open) the same for back ends that keep whole sectors
+//	Memory{id: bytes}        blobs in memory
+//	Faulty(inner, fault)     short, wrong, stalled and failing reads
 //
 // Trust: none, it is for tests. Concurrency: everything may be called from any
 // goroutine. Source: the comments of package backend.
@@ -12,6 +13,8 @@ package backendtest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"math"
@@ -21,15 +24,23 @@ import (
 	"vrafs/backend"
 )
 
-// Run checks the contract on the back end that open makes for a set of blobs.
+// Run checks the contract on the back end that open makes for a set of blobs. Their
+// ids are their SHA-256, as registries want it.
 func Run(t *testing.T, open func(t *testing.T, blobs map[string][]byte) backend.Opener) {
+	RunPadded(t, 1, open)
+}
+
+// RunPadded is Run for back ends that keep blobs in units of a size, in bytes, and fill
+// the last one with zeros.
+func RunPadded(t *testing.T, unit int, open func(t *testing.T, blobs map[string][]byte) backend.Opener) {
 	data := make([]byte, 3<<20+17)
 	for i := range data {
 		data[i] = byte(i*7 + i>>8 + i>>16)
 	}
-	const id = "6a2f0c6d7e0e4b2c8f7cf0b1d1a3a1f95a3c1bd94f7e9b8c2d6e5f4a3b2c1d0e"
-	o := open(t, map[string][]byte{id: data, "small": []byte("x")})
-	suite := &suite{o: o, id: id, data: data}
+	id, other := digest(data), []byte("x")
+	o := open(t, map[string][]byte{id: data, digest(other): other})
+	padding := (unit - len(data)%unit) % unit
+	suite := &suite{o: o, id: id, data: append(data, make([]byte, padding)...)}
 	t.Run("reads any range", suite.ranges)
 	t.Run("crossing the end gives what there is", suite.end)
 	t.Run("size is the length", suite.size)
@@ -37,6 +48,11 @@ func Run(t *testing.T, open func(t *testing.T, blobs map[string][]byte) backend.
 	t.Run("reads run beside each other", suite.parallel)
 	t.Run("an ended context ends the read", suite.context)
 	t.Run("closed blobs refuse reads", suite.closed)
+}
+
+func digest(p []byte) string {
+	sum := sha256.Sum256(p)
+	return hex.EncodeToString(sum[:])
 }
 
 type suite struct {

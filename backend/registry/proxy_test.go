@@ -25,7 +25,8 @@ func through(host string) func(*Options) {
 func TestConformanceThroughACachingProxy(t *testing.T) {
 	backendtest.Run(t, func(t *testing.T, blobs map[string][]byte) backend.Opener {
 		s := testregistry.Start(t, testregistry.Options{})
-		return renamed{open(t, s.Host, through(testregistry.StartCache(t))), push(t, s, blobs)}
+		push(t, s, blobs)
+		return open(t, s.Host, through(testregistry.StartCache(t)))
 	})
 }
 
