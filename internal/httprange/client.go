@@ -3,7 +3,8 @@
 //
 //	Range   GET, Range: bytes=a-b --> 206 with this range, filled into p
 //	                                  200 from byte 0, its beginning
-//	                                  416, or 206 that ends early: end of the blob
+//	                                  416, 206 that ends early, or 200 where the
+//	                                  range lies past the end: end of the blob
 //	                                  any other status: an error, and the headers
 //	Fetch   a small answer as a whole, for tokens
 //

@@ -106,6 +106,9 @@ func (r *Reply) judge(length int64, n, off uint64) (want uint64, err error) {
 		if length >= 0 {
 			r.Size, r.Sized = uint64(length), true
 		}
+		if r.Sized && off > 0 && off >= r.Size {
+			return 0, nil // past the end there is no range to serve
+		}
 		if off > 0 {
 			return 0, errNoRanges
 		}

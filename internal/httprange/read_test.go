@@ -97,6 +97,8 @@ func TestRangeTakesOnlyWhatWasAskedFor(t *testing.T) {
 		{"a cut without length", answer(206, "bytes 8-11/16", -1, "89"), 2, errShort, true},
 		{"more than was said", answer(206, "bytes 8-11/16", -1, "89abc"), 0, errLong, true},
 		{"everything", answer(200, "", 16, text), 0, permanent, false},
+		{"everything, which ends before", answer(200, "", 8, text[:8]), 0, io.ErrUnexpectedEOF, false},
+		{"everything, of an unknown length", answer(200, "", -1, text[:8]), 0, permanent, false},
 		{"nothing", answer(204, "", -1, ""), 0, permanent, false},
 		{"not found", answer(404, "", 0, ""), 0, backend.ErrNotFound, false},
 		{"denied", answer(403, "", 0, ""), 0, permanent, false},
