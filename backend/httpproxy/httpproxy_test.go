@@ -2,11 +2,8 @@ package httpproxy
 
 import (
 	"bytes"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -15,6 +12,7 @@ import (
 	"vrafs/backend"
 	"vrafs/backend/backendtest"
 	"vrafs/internal/opener"
+	"vrafs/internal/teststore"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -53,21 +51,8 @@ func TestConformance(t *testing.T) {
 	}
 	t.Run("socket", func(t *testing.T) {
 		backendtest.Run(t, func(t *testing.T, blobs map[string][]byte) backend.Opener {
-			dir, err := os.MkdirTemp("", "h") // t.TempDir's names are too long for sockets
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = os.RemoveAll(dir) })
-			addr := filepath.Join(dir, "s")
-			l, err := net.Listen("unix", addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := httptest.NewUnstartedServer(files("/", blobs))
-			_ = s.Listener.Close()
-			s.Listener = l
-			s.Start()
-			t.Cleanup(s.Close)
+			kind := teststore.Find(t, "http-proxy by socket")
+			addr := kind.Start(t, blobs).Section["addr"].(string)
 			return open(t, Options{Addr: addr, Path: "/ignored"})
 		})
 	})

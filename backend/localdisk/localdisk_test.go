@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,40 +13,8 @@ import (
 	"vrafs/backend"
 	"vrafs/backend/backendtest"
 	"vrafs/internal/opener"
-	"vrafs/internal/testenv"
+	"vrafs/internal/teststore"
 )
-
-// basicType is the type of partitions that are found by name alone.
-const basicType = "EBD0A0A2-B9E5-4433-87C0-68B6B72699C7"
-
-// partitioned makes a disk image with a partition per blob, one after the other. The
-// GUID of each is the second half of its id, where it has one.
-func partitioned(t *testing.T, blobs map[string][]byte, kind string) string {
-	t.Helper()
-	testenv.Need(t, testenv.Sfdisk)
-	path := filepath.Join(t.TempDir(), "disk")
-	const start, room = 2048, 8 << 20 / 512 // sectors
-	script, sector := "label: gpt\n", start
-	disk := make([]byte, (start+len(blobs)*room+2048)*512)
-	for id, data := range blobs {
-		line := fmt.Sprintf("start=%d, size=%d, type=%s, name=%q", sector, (len(data)+511)/512, kind, id[:min(len(id), 32)])
-		if g := id[min(len(id), 32):]; g != "" {
-			line += fmt.Sprintf(", uuid=%s-%s-%s-%s-%s", g[:8], g[8:12], g[12:16], g[16:20], g[20:])
-		}
-		script += line + "\n"
-		copy(disk[sector*512:], data)
-		sector += room
-	}
-	if err := os.WriteFile(path, disk, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(testenv.Program("sfdisk"), "--quiet", "--no-reread", path)
-	cmd.Stdin = strings.NewReader(script)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("sfdisk: %v: %s", err, out)
-	}
-	return path
-}
 
 func open(t *testing.T, opt Options) backend.Opener {
 	t.Helper()
@@ -62,12 +28,12 @@ func open(t *testing.T, opt Options) backend.Opener {
 // TestConformance: a partition ends with a sector, and so does a blob.
 func TestConformance(t *testing.T) {
 	backendtest.RunPadded(t, 512, func(t *testing.T, blobs map[string][]byte) backend.Opener {
-		return open(t, Options{Path: partitioned(t, blobs, basicType)})
+		return open(t, Options{Path: teststore.Disk(t, blobs, teststore.BasicData)})
 	})
 }
 
 func TestPartitionsAreFoundByTheirNames(t *testing.T) {
-	const linux = "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
+	const linux, basicType = teststore.LinuxFilesystem, teststore.BasicData
 	id := strings.Repeat("0123456789abcdef", 4)
 	blobs := map[string][]byte{id: []byte("whole"), "short": []byte("short")}
 	for _, tt := range []struct {
@@ -82,7 +48,7 @@ func TestPartitionsAreFoundByTheirNames(t *testing.T) {
 		{"no name", basicType, "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b, err := open(t, Options{Path: partitioned(t, blobs, tt.kind)}).Open(t.Context(), tt.id)
+			b, err := open(t, Options{Path: teststore.Disk(t, blobs, tt.kind)}).Open(t.Context(), tt.id)
 			if tt.want == "" {
 				if !errors.Is(err, backend.ErrNotFound) || !errors.Is(err, backend.ErrPermanent) {
 					t.Errorf("got %v", err)
@@ -136,7 +102,7 @@ func TestOpenRefusesWhatIsNoDisk(t *testing.T) {
 // TestDamagedTablesAreRefused: one changed byte anywhere that counts, and a partition
 // that reaches past the end.
 func TestDamagedTablesAreRefused(t *testing.T) {
-	path := partitioned(t, map[string][]byte{"blob": []byte("x")}, basicType)
+	path := teststore.Disk(t, map[string][]byte{"blob": []byte("x")}, teststore.BasicData)
 	disk, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

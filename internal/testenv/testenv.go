@@ -49,7 +49,9 @@ const (
 	Squashfuse  Feature = "squashfuse"  // mksquashfs and squashfuse, a peer in benchmarks
 	RaceBuild   Feature = "race"        // programs can be built with the race detector: a C compiler
 	Registry    Feature = "registry"    // Debian's docker-registry
+	TokenServer Feature = "tokenserver" // the registry project's token server is built
 	Nginx       Feature = "nginx"       // nginx with its slice module
+	Squid       Feature = "squid"       // squid, the caching proxy
 	Versitygw   Feature = "versitygw"   // the S3 server of that name
 	Sfdisk      Feature = "sfdisk"      // util-linux's partitioner
 	Samples     Feature = "testdata"    // the published sample images

@@ -2,10 +2,13 @@ package testregistry
 
 import (
 	"bufio"
+	"context"
 	"io"
+	"net"
 	"os/exec"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // Run runs a program until the test ends.
@@ -19,6 +22,27 @@ func Run(t testing.TB, cmd *exec.Cmd) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
+}
+
+// Await returns once somebody listens at host, for programs that do not say when they do.
+func Await(t testing.TB, host string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", host)
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			t.Fatalf("nobody listens at %s: %v", host, err)
+		}
+	}
 }
 
 // spawn is Run that returns once the program has printed, on its standard error, a line

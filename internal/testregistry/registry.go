@@ -24,7 +24,7 @@ type Options struct {
 	TLS bool
 	// User and Password are of the only one it lets in, unless User is empty.
 	User, Password string
-	Tokens         *Tokens // lets in who has its tokens
+	Tokens         Issuer // lets in who has its tokens, unless nil
 }
 
 // A Server is a running registry.
@@ -52,20 +52,28 @@ func Start(t testing.TB, o Options) *Server {
 		env = append(env, "REGISTRY_HTTP_TLS_CERTIFICATE="+s.CAFile, "REGISTRY_HTTP_TLS_KEY="+filepath.Join(dir, "key.pem"))
 	}
 	if o.User != "" {
-		hash, err := bcrypt.GenerateFromPassword([]byte(o.Password), bcrypt.MinCost)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, filepath.Join(dir, "htpasswd"), append([]byte(o.User+":"), hash...))
-		env = append(env, "REGISTRY_AUTH=htpasswd", "REGISTRY_AUTH_HTPASSWD_REALM=test", "REGISTRY_AUTH_HTPASSWD_PATH="+filepath.Join(dir, "htpasswd"))
+		env = append(env, "REGISTRY_AUTH=htpasswd", "REGISTRY_AUTH_HTPASSWD_REALM=test", "REGISTRY_AUTH_HTPASSWD_PATH="+passwords(t, dir, o.User, o.Password))
 	}
 	if o.Tokens != nil {
-		write(t, filepath.Join(dir, "tokens.pem"), o.Tokens.identity.pem())
-		env = append(env, "REGISTRY_AUTH=token", "REGISTRY_AUTH_TOKEN_REALM="+o.Tokens.URL, "REGISTRY_AUTH_TOKEN_SERVICE="+service,
+		url, certificate := o.Tokens.realm()
+		write(t, filepath.Join(dir, "tokens.pem"), certificate)
+		env = append(env, "REGISTRY_AUTH=token", "REGISTRY_AUTH_TOKEN_REALM="+url, "REGISTRY_AUTH_TOKEN_SERVICE="+service,
 			"REGISTRY_AUTH_TOKEN_ISSUER="+issuer, "REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE="+filepath.Join(dir, "tokens.pem"))
 	}
 	s.run(t, dir, env)
 	return s
+}
+
+// passwords writes a file in the manner of htpasswd, and returns its path.
+func passwords(t testing.TB, dir, user, password string) string {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "htpasswd")
+	write(t, path, append([]byte(user+":"), hash...))
+	return path
 }
 
 var listening = regexp.MustCompile(`listening on (127\.0\.0\.1:\d+)`)
@@ -115,7 +123,7 @@ func (s *Server) do(t testing.TB, method, address, repo string, body []byte, sta
 	case s.opt.User != "":
 		req.SetBasicAuth(s.opt.User, s.opt.Password)
 	case s.opt.Tokens != nil:
-		req.Header.Set("Authorization", "Bearer "+s.opt.Tokens.mint(repo, "pull", "push"))
+		req.Header.Set("Authorization", "Bearer "+s.opt.Tokens.pushToken(t, repo))
 	}
 	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
 	resp, err := tr.RoundTrip(req)

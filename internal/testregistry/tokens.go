@@ -20,8 +20,16 @@ const (
 	issuer  = "vrafs test tokens"
 )
 
-// Tokens is a token server. Its settings may be changed between requests, with
-// Change.
+// An Issuer is a token server that a registry trusts.
+type Issuer interface {
+	// realm is where tokens are asked for, and certificate, in PEM, of who signs them.
+	realm() (url string, certificate []byte)
+	// pushToken is a token to fill a repository with.
+	pushToken(t testing.TB, repo string) string
+}
+
+// Tokens is a token server of the tests' own. Its settings may be changed between
+// requests, with Change.
 type Tokens struct {
 	URL      string
 	identity *identity
@@ -101,11 +109,13 @@ func (k *Tokens) life() time.Duration {
 	return 10 * time.Minute
 }
 
-// mint makes a token.
-func (k *Tokens) mint(repo string, actions ...string) string {
+func (k *Tokens) realm() (string, []byte) { return k.URL, k.identity.pem() }
+
+// pushToken lives long also where those that are asked for don't.
+func (k *Tokens) pushToken(_ testing.TB, repo string) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.sign(repo, k.life(), actions...)
+	return k.sign(repo, 10*time.Minute, "pull", "push")
 }
 
 // sign makes a JSON web token (RFC 7515) of the kind the registry reads.

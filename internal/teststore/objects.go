@@ -1,0 +1,119 @@
+package teststore
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"vrafs/internal/testenv"
+	"vrafs/internal/testregistry"
+)
+
+// What object stores are asked with. The prefix has what must be escaped.
+const (
+	keyID  = "AKIAEXAMPLE"
+	secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+	bucket = "bucket"
+	prefix = "images/a b+"
+	region = "eu-test"
+	// ossName is a name that testfault.Names knows, with the bucket's in front of it.
+	ossName = "oss.test"
+)
+
+func objects(kind, endpoint string) *Store {
+	return &Store{Type: kind, address: "endpoint", Secrets: []string{secret}, Section: map[string]any{
+		"scheme": "http", "endpoint": endpoint, "bucket_name": bucket, "object_prefix": prefix, "access_key_id": keyID, "access_key_secret": secret,
+	}}
+}
+
+// s3 keeps blobs in versitygw.
+func s3(t testing.TB, blobs map[string][]byte) *Store {
+	t.Helper()
+	testenv.Need(t, testenv.Versitygw)
+	dir, host := t.TempDir(), testregistry.FreePort(t)
+	for id, data := range blobs {
+		path := filepath.Join(dir, bucket, prefix+id)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, data, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(testenv.Peer("versitygw"), "--access", keyID, "--secret", secret, "--region", region, "--port", host, "posix", "--nometa", dir)
+	testregistry.Run(t, cmd)
+	testregistry.Await(t, host)
+	s := objects("s3", host)
+	s.URL, s.Section["region"] = "http://"+host, region
+	return s
+}
+
+// oss keeps blobs in a server of the tests' own.
+func oss(t testing.TB, blobs map[string][]byte) *Store {
+	t.Helper()
+	server := httptest.NewServer(ossServer(blobs))
+	t.Cleanup(server.Close)
+	u, err := url.Parse(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := objects("oss", net.JoinHostPort(ossName, u.Port()))
+	s.URL = server.URL
+	return s
+}
+
+// An ossServer serves the objects of one bucket to who signs requests, with version 1 of
+// OSS's signature.
+type ossServer map[string][]byte
+
+// maxSkew is how far a request's clock may be off.
+const maxSkew = 15 * time.Minute
+
+func (s ossServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	host, _, _ := net.SplitHostPort(r.Host)
+	asked, endpoint, _ := strings.Cut(host, ".")
+	data, found := s[strings.TrimPrefix(r.URL.Path, "/"+prefix)]
+	date, err := time.Parse(http.TimeFormat, r.Header.Get("Date"))
+	switch {
+	case asked != bucket || endpoint != ossName:
+		refuse(w, http.StatusNotFound, "NoSuchBucket")
+	case r.Header.Get("Authorization") == "":
+		refuse(w, http.StatusForbidden, "AccessDenied")
+	case err != nil || time.Since(date).Abs() > maxSkew:
+		refuse(w, http.StatusForbidden, "RequestTimeTooSkewed")
+	case !hmac.Equal([]byte(r.Header.Get("Authorization")), []byte("OSS "+keyID+":"+ossSignature(r))):
+		refuse(w, http.StatusForbidden, "SignatureDoesNotMatch")
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		refuse(w, http.StatusMethodNotAllowed, "MethodNotAllowed")
+	case !found:
+		refuse(w, http.StatusNotFound, "NoSuchKey")
+	default:
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+	}
+}
+
+func refuse(w http.ResponseWriter, status int, code string) {
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(status)
+	fmt.Fprintf(w, "<?xml version=\"1.0\"?><Error><Code>%s</Code></Error>", code)
+}
+
+// ossSignature is that of a request without x-oss- headers and subresources.
+func ossSignature(r *http.Request) string {
+	mac := hmac.New(sha1.New, []byte(secret))
+	for _, field := range []string{r.Method, r.Header.Get("Content-MD5"), r.Header.Get("Content-Type"), r.Header.Get("Date")} {
+		mac.Write([]byte(field + "\n"))
+	}
+	mac.Write([]byte("/" + bucket + r.URL.Path))
+	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
+}
