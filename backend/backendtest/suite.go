@@ -16,6 +16,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"sync"
@@ -42,6 +43,8 @@ func RunPadded(t *testing.T, unit int, open func(t *testing.T, blobs map[string]
 	padding := (unit - len(data)%unit) % unit
 	suite := &suite{o: o, id: id, data: append(data, make([]byte, padding)...)}
 	t.Run("reads any range", suite.ranges)
+	t.Run("hands bytes over while they come", suite.stream)
+	t.Run("a writer that wants no more ends the read", suite.stop)
 	t.Run("crossing the end gives what there is", suite.end)
 	t.Run("size is the length", suite.size)
 	t.Run("unknown blobs are not found", suite.unknown)
@@ -80,6 +83,43 @@ func (s *suite) ranges(t *testing.T) {
 			t.Errorf("%d bytes at %d: %d, %v", r[1], r[0], n, err)
 		} else if !bytes.Equal(p, s.data[r[0]:r[0]+r[1]]) {
 			t.Errorf("%d bytes at %d: wrong bytes", r[1], r[0])
+		}
+	}
+}
+
+func (s *suite) stream(t *testing.T) {
+	b := s.open(t)
+	end := uint64(len(s.data))
+	for _, r := range [][2]uint64{{0, end}, {1, 1}, {end / 2, 1 << 20}, {end - 10, 20}, {end, 1}, {0, 0}} {
+		off, want, fails := r[0], min(r[1], end-r[0]), r[1] > end-r[0]
+		var got bytes.Buffer
+		n, err := backend.ReadTo(t.Context(), b, struct{ io.Writer }{&got}, off, r[1]) // no io.ReaderFrom
+		if n != want || errors.Is(err, io.ErrUnexpectedEOF) != fails || err != nil && !fails {
+			t.Errorf("%d bytes at %d: %d, %v", r[1], off, n, err)
+		} else if !bytes.Equal(got.Bytes(), s.data[off:off+want]) {
+			t.Errorf("%d bytes at %d: wrong bytes", r[1], off)
+		}
+	}
+}
+
+// A quitter takes n bytes and then wants no more.
+type quitter struct{ n int }
+
+var errEnough = fmt.Errorf("%w: that is enough", backend.ErrPermanent)
+
+func (q *quitter) Write(p []byte) (int, error) {
+	took := min(q.n, len(p))
+	if q.n -= took; took < len(p) {
+		return took, errEnough
+	}
+	return took, nil
+}
+
+func (s *suite) stop(t *testing.T) {
+	b := s.open(t)
+	for _, take := range []int{0, 1000, 2 << 20} {
+		if n, err := backend.ReadTo(t.Context(), b, &quitter{take}, 0, uint64(len(s.data))); n != uint64(take) || !errors.Is(err, errEnough) {
+			t.Errorf("a writer that takes %d: %d, %v", take, n, err)
 		}
 	}
 }

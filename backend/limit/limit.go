@@ -17,6 +17,7 @@ package limit
 
 import (
 	"context"
+	"io"
 	"slices"
 	"sync"
 
@@ -84,6 +85,20 @@ func (b *blob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
 	}
 	defer give()
 	return b.Blob.ReadAt(ctx, p, off)
+}
+
+// window is the most that is on its way of a read whose bytes are handed over while they
+// come.
+const window = 1 << 20
+
+// ReadTo implements backend.Streamer.
+func (b *blob) ReadTo(ctx context.Context, w io.Writer, off, n uint64) (uint64, error) {
+	give, err := b.bytes.take(ctx, min(n, window))
+	if err != nil {
+		return 0, err
+	}
+	defer give()
+	return backend.ReadTo(ctx, b.Blob, w, off, n)
 }
 
 // Try takes n bytes for a demand if they are free now and nobody waits for them. The

@@ -245,3 +245,29 @@ func TestTryTakesOnlyWhatNobodyWaitsFor(t *testing.T) {
 		}
 	})
 }
+
+// TestALongReadTakesOneWindow: the rest of it is not on its way.
+func TestALongReadTakesOneWindow(t *testing.T) {
+	const size = 3*window + 5
+	b := New(2 * window)
+	blob, err := b.Wrap(backendtest.Memory{"id": make([]byte, size)}).Open(t.Context(), "id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := backend.ReadTo(t.Context(), blob, writer(func() {
+		if b.under[demand] != (share{window, 1}) {
+			t.Errorf("the read takes %+v", b.under[demand])
+		}
+	}), 0, size)
+	if err != nil || n != size || b.busy() {
+		t.Errorf("got %d, %v, or something is left", n, err)
+	}
+}
+
+// A writer is called before bytes are taken.
+type writer func()
+
+func (w writer) Write(p []byte) (int, error) {
+	w()
+	return len(p), nil
+}

@@ -20,9 +20,9 @@ type blob struct {
 }
 
 // read takes the short way if it knows one, and else asks the registry.
-func (b *blob) read(ctx context.Context, p []byte, off uint64) (httprange.Reply, error) {
+func (b *blob) read(ctx context.Context, d *httprange.Dest, off uint64) (httprange.Reply, error) {
 	if t := b.target.Load(); t != nil {
-		_, rep, err := b.r.follow(ctx, t, p, off)
+		_, rep, err := b.r.follow(ctx, t, d, off)
 		if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
 			return rep, err
 		}
@@ -34,7 +34,7 @@ func (b *blob) read(ctx context.Context, p []byte, off uint64) (httprange.Reply,
 			return rep, err
 		}
 	}
-	rep, err := b.r.ask(ctx, b.id, p, off)
+	rep, err := b.r.ask(ctx, b.id, d, off)
 	if !rep.Redirect() {
 		return rep, err
 	}
@@ -42,7 +42,7 @@ func (b *blob) read(ctx context.Context, p []byte, off uint64) (httprange.Reply,
 	if err != nil {
 		return httprange.Reply{}, err
 	}
-	t, rep, err = b.r.follow(ctx, t, p, off)
+	t, rep, err = b.r.follow(ctx, t, d, off)
 	if err == nil {
 		b.target.Store(t)
 	}

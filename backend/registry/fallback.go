@@ -19,9 +19,9 @@ func (r *Registry) url(id string) *url.URL {
 
 // get sends one request to the registry. With skip_verify it falls back to plain
 // HTTP, and stays with it as long as that is what the registry speaks.
-func (r *Registry) get(ctx context.Context, id, header string, p []byte, off uint64) (httprange.Reply, error) {
+func (r *Registry) get(ctx context.Context, id, header string, d *httprange.Dest, off uint64) (httprange.Reply, error) {
 	u := r.url(id)
-	rep, err := r.client.Range(ctx, u, header, p, off)
+	rep, err := r.client.Range(ctx, u, header, d, off)
 	if learned := u.Scheme != r.opt.Scheme; learned {
 		if ctx.Err() != nil || speaksPlain(u, &rep) {
 			return rep, err
@@ -31,13 +31,13 @@ func (r *Registry) get(ctx context.Context, id, header string, p []byte, off uin
 			return rep, err
 		}
 		u.Scheme = r.opt.Scheme
-		rep, err = r.client.Range(ctx, u, header, p, off)
+		rep, err = r.client.Range(ctx, u, header, d, off)
 	}
 	if u.Scheme != "https" || !r.opt.HTTP.SkipVerify || !httprange.PlainText(err) {
 		return rep, err
 	}
 	u.Scheme = "http"
-	again, errAgain := r.client.Range(ctx, u, header, p, off)
+	again, errAgain := r.client.Range(ctx, u, header, d, off)
 	if !speaksPlain(u, &again) {
 		return rep, err
 	}

@@ -38,9 +38,9 @@ func (r *Registry) redirect(from *url.URL, location string) (*url.URL, error) {
 
 // follow reads a range from where the registry sent us, without its credentials,
 // and from where that sends us. It returns the last address.
-func (r *Registry) follow(ctx context.Context, u *url.URL, p []byte, off uint64) (*url.URL, httprange.Reply, error) {
+func (r *Registry) follow(ctx context.Context, u *url.URL, d *httprange.Dest, off uint64) (*url.URL, httprange.Reply, error) {
 	for range maxHops - 1 {
-		rep, err := r.client.Range(ctx, u, "", p, off)
+		rep, err := r.client.Range(ctx, u, "", d, off)
 		if !rep.Redirect() {
 			return u, rep, err
 		}

@@ -99,19 +99,19 @@ func (r *Registry) Open(_ context.Context, id string) (backend.Blob, error) {
 
 // ask reads a range of a blob from the registry itself and shows who asks, if it
 // must. The reply may be a redirect.
-func (r *Registry) ask(ctx context.Context, id string, p []byte, off uint64) (httprange.Reply, error) {
+func (r *Registry) ask(ctx context.Context, id string, d *httprange.Dest, off uint64) (httprange.Reply, error) {
 	leave, err := r.first.enter(ctx)
 	if err != nil {
 		return httprange.Reply{}, err
 	}
 	defer leave()
 	g := r.auth.current()
-	rep, err := r.get(ctx, id, g.header, p, off)
+	rep, err := r.get(ctx, id, g.header, d, off)
 	if rep.Status == http.StatusUnauthorized {
 		if g, err = r.auth.answer(ctx, g, rep.Header.Values("WWW-Authenticate")); err != nil {
 			return rep, err
 		}
-		if rep, err = r.get(ctx, id, g.header, p, off); rep.Status == http.StatusUnauthorized {
+		if rep, err = r.get(ctx, id, g.header, d, off); rep.Status == http.StatusUnauthorized {
 			r.auth.forget(g)
 		}
 	}

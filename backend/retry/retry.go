@@ -29,7 +29,7 @@ type Options struct {
 	Retries int           // tries after the first; default 3
 	Pause   time.Duration // before the second try, doubled each time; default 100 ms
 	Max     time.Duration // longest pause; default 2 s
-	Total   time.Duration // for all tries of one call; default 50 s
+	Total   time.Duration // for all tries of one call, of ReadTo for each totalBytes; default 50 s
 }
 
 // New wraps a back end.
@@ -55,7 +55,7 @@ type retrying struct {
 }
 
 func (r *retrying) Open(ctx context.Context, id string) (b backend.Blob, err error) {
-	err = r.opt.do(ctx, id, func(ctx context.Context) (err error) {
+	err = r.opt.do(ctx, id, r.opt.Total, func(ctx context.Context) (err error) {
 		b, err = r.inner.Open(ctx, id)
 		return err
 	})
@@ -73,7 +73,7 @@ type blob struct {
 
 func (b *blob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
 	done := 0
-	err := b.opt.do(ctx, b.id, func(ctx context.Context) error {
+	err := b.opt.do(ctx, b.id, b.opt.Total, func(ctx context.Context) error {
 		n, err := b.Blob.ReadAt(ctx, p[done:], off+uint64(done))
 		done += n
 		return err
@@ -81,8 +81,23 @@ func (b *blob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
 	return done, err
 }
 
+// totalBytes is what all tries together may take Options.Total for where a read is
+// longer.
+const totalBytes = 1 << 20
+
+// ReadTo implements backend.Streamer.
+func (b *blob) ReadTo(ctx context.Context, w io.Writer, off, n uint64) (done uint64, err error) {
+	total := b.opt.Total * time.Duration(1+min(n, 1<<40)/totalBytes)
+	err = b.opt.do(ctx, b.id, total, func(ctx context.Context) error {
+		got, err := backend.ReadTo(ctx, b.Blob, w, off+done, n-done)
+		done += got
+		return err
+	})
+	return done, err
+}
+
 func (b *blob) Size(ctx context.Context) (size uint64, err error) {
-	err = b.opt.do(ctx, b.id, func(ctx context.Context) (err error) {
+	err = b.opt.do(ctx, b.id, b.opt.Total, func(ctx context.Context) (err error) {
 		size, err = b.Blob.Size(ctx)
 		return err
 	})
@@ -96,11 +111,11 @@ const prefetchRetries = 1
 // errTotal ends a try that runs at the end of Options.Total.
 const errTotal = backend.Timeout("no success in the time that all tries have together")
 
-// do calls try until it succeeds or there is no point or no time in going on. The
+// do calls try until it succeeds or there is no point or, after total, no time in going on. The
 // error is that of the last try, or of the one before it if time ran out in it; where it
 // ran out in the first, while that waited for others, nothing below has named the blob id.
-func (o *Options) do(ctx context.Context, id string, try func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, o.Total, errTotal)
+func (o *Options) do(ctx context.Context, id string, total time.Duration, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, total, errTotal)
 	defer cancel()
 	var last error
 	pause, left := o.Pause, o.Retries

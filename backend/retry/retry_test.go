@@ -1,6 +1,7 @@
 package retry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -146,4 +147,16 @@ func TestAnEndedContextEndsThePause(t *testing.T) {
 			t.Errorf("got %v after %d tries and %v", err, len(asked), took)
 		}
 	})
+}
+
+func TestHandedOverBytesAreNotAskedForAgain(t *testing.T) {
+	inner, _ := backendtest.Memory{"id": []byte("0123456789abcdef")}.Open(t.Context(), "id")
+	b, err := New(cut{inner}, Options{Pause: time.Nanosecond}).Open(t.Context(), "id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	if n, err := backend.ReadTo(t.Context(), b, &got, 4, 8); err != nil || n != 8 || got.String() != "456789ab" {
+		t.Errorf("got %d %q, %v", n, &got, err)
+	}
 }

@@ -16,7 +16,7 @@ var (
 )
 
 // A Reader reads a range of one blob, as Client.Range does.
-type Reader func(ctx context.Context, p []byte, off uint64) (Reply, error)
+type Reader func(ctx context.Context, d *Dest, off uint64) (Reply, error)
 
 // NewBlob makes a blob of a way to read it. Its errors name the blob by id; host is for
 // those without an answer.
@@ -34,21 +34,31 @@ type blob struct {
 }
 
 func (b *blob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
+	n, err := b.get(ctx, Into(p), off)
+	return int(n), err
+}
+
+// ReadTo implements backend.Streamer.
+func (b *blob) ReadTo(ctx context.Context, w io.Writer, off, n uint64) (uint64, error) {
+	return b.get(ctx, To(w, n), off)
+}
+
+func (b *blob) get(ctx context.Context, d *Dest, off uint64) (uint64, error) {
 	if b.ctx.Err() != nil {
 		return 0, errClosed
 	}
-	if len(p) == 0 {
+	if d.want == 0 {
 		return 0, nil
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(b.ctx, func() { cancel(errClosed) })()
-	rep, err := b.read(ctx, p, off)
+	rep, err := b.read(ctx, d, off)
 	if rep.Sized {
 		size := rep.Size // alone: a pointer into rep would keep its headers
 		b.size.Store(&size)
 	}
-	return rep.N, b.name(err)
+	return d.done, b.name(err)
 }
 
 func (b *blob) Size(ctx context.Context) (uint64, error) {

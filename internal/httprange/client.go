@@ -1,7 +1,7 @@
 // Package httprange is exact ranged reads over HTTP, the client below the network
 // back ends.
 //
-//	Range   GET, Range: bytes=a-b --> 206 with this range, filled into p
+//	Range   GET, Range: bytes=a-b --> 206 with this range, to a Dest while it comes
 //	                                  200 from byte 0, its beginning
 //	                                  416, 206 that ends early, or 200 where the
 //	                                  range lies past the end: end of the blob

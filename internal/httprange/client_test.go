@@ -38,7 +38,7 @@ func TestCertificatesAreChecked(t *testing.T) {
 		{"skip_verify", Options{SkipVerify: true}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := client(t, tt.opt).Range(t.Context(), address(t, s.URL), "", make([]byte, 4), 8)
+			_, err := client(t, tt.opt).Range(t.Context(), address(t, s.URL), "", Into(make([]byte, 4)), 8)
 			if (err == nil) != tt.ok {
 				t.Errorf("got %v", err)
 			}
@@ -73,9 +73,9 @@ func TestPlainTextIsRecognized(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(files))
 	u := address(t, strings.Replace(s.URL, "http:", "https:", 1))
 	c := client(t, Options{ConnectTimeout: time.Minute})
-	_, spoke := c.Range(t.Context(), u, "", make([]byte, 4), 0)
+	_, spoke := c.Range(t.Context(), u, "", Into(make([]byte, 4)), 0)
 	s.Close()
-	_, refused := c.Range(t.Context(), u, "", make([]byte, 4), 0)
+	_, refused := c.Range(t.Context(), u, "", Into(make([]byte, 4)), 0)
 	if !PlainText(spoke) || !PlainText(refused) {
 		t.Errorf("got %v and %v", spoke, refused)
 	}

@@ -64,7 +64,7 @@ func newRoute(t *testing.T, meddle http.HandlerFunc, change func(*Proxy)) *route
 func (r *route) read(t *testing.T, ctx context.Context) error {
 	t.Helper()
 	p := make([]byte, 4)
-	_, err := r.c.Range(ctx, address(t, r.origin.URL+"/b"), "", p, 8)
+	_, err := r.c.Range(ctx, address(t, r.origin.URL+"/b"), "", Into(p), 8)
 	if err == nil && string(p) != "89ab" {
 		t.Errorf("got %q", p)
 	}
@@ -195,7 +195,7 @@ func TestProxiesMayAddTLSThemselves(t *testing.T) {
 		files(w, q)
 	}, func(p *Proxy) { p.UseHTTP = true })
 	p := make([]byte, 4)
-	if _, err := r.c.Range(t.Context(), address(t, "https://registry.example/b"), "", p, 8); err != nil || string(p) != "89ab" {
+	if _, err := r.c.Range(t.Context(), address(t, "https://registry.example/b"), "", Into(p), 8); err != nil || string(p) != "89ab" {
 		t.Errorf("got %q, %v", p, err)
 	}
 	if !strings.HasPrefix(asked, "http://registry.example") {
@@ -218,7 +218,7 @@ func TestAProxyThatIsTakenAwayLeavesNothingInTheClear(t *testing.T) {
 		}
 	})
 	u := address(t, strings.Replace(r.origin.URL, "http:", "https:", 1))
-	if _, err := r.c.Range(t.Context(), u, "Bearer secret", make([]byte, 4), 8); err == nil || r.direct.Load() != 0 {
+	if _, err := r.c.Range(t.Context(), u, "Bearer secret", Into(make([]byte, 4)), 8); err == nil || r.direct.Load() != 0 {
 		t.Errorf("got %v, %d requests to the origin without TLS", err, r.direct.Load())
 	}
 }

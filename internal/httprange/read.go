@@ -32,39 +32,40 @@ func (r *Reply) Redirect() bool {
 	return false
 }
 
-// Range fills p, which isn't empty, from byte off of the resource at u.
-// authorization is sent as is unless empty.
+// Range gives d the bytes that it still wants of the resource at u; off is where its
+// first byte lies. authorization is sent as is unless empty.
 //
-// The error is nil exactly if p is full; io.ErrUnexpectedEOF if the resource ends
-// earlier, and only then; the cause of ctx if that ended; otherwise a
-// *backend.Error, with the reply beside it if there was one.
-func (c *Client) Range(ctx context.Context, u *url.URL, authorization string, p []byte, off uint64) (Reply, error) {
+// The error is nil exactly if d has all; io.ErrUnexpectedEOF if the resource ends
+// earlier, and only then; the cause of ctx if that ended; that of d's writer if it
+// wants no more; otherwise a *backend.Error, with the reply beside it if there was one.
+func (c *Client) Range(ctx context.Context, u *url.URL, authorization string, d *Dest, off uint64) (Reply, error) {
 	h := http.Header{}
 	if authorization != "" {
 		h.Set("Authorization", authorization)
 	}
-	return c.RangeWith(ctx, u, h, p, off)
+	return c.RangeWith(ctx, u, h, d, off)
 }
 
 // RangeWith is Range with other headers, which are its own from now on.
-func (c *Client) RangeWith(ctx context.Context, u *url.URL, h http.Header, p []byte, off uint64) (Reply, error) {
-	if off > math.MaxInt64-uint64(len(p)) {
+func (c *Client) RangeWith(ctx context.Context, u *url.URL, h http.Header, d *Dest, off uint64) (Reply, error) {
+	if off > math.MaxInt64-d.want {
 		return Reply{}, io.ErrUnexpectedEOF
 	}
-	h.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+uint64(len(p))-1))
 	if !c.proxy.serves(ctx) {
-		return c.read(ctx, c.direct, u, h, p, off)
+		return c.read(ctx, c.direct, u, h, d, off)
 	}
-	rep, err := c.read(ctx, c.proxy.http, c.proxy.address(u), c.proxy.mark(ctx, h), p, off)
-	if ctx.Err() != nil || !c.proxy.failed(&rep, err) {
+	rep, err := c.read(ctx, c.proxy.http, c.proxy.address(u), c.proxy.mark(ctx, h), d, off)
+	if ctx.Err() != nil || d.stopped || !c.proxy.failed(&rep, err) {
 		return rep, err
 	}
-	return c.read(ctx, c.direct, u, h, p, off)
+	return c.read(ctx, c.direct, u, h, d, off)
 }
 
 // read is Range by one of the two ways.
-func (c *Client) read(ctx context.Context, way *http.Client, u *url.URL, h http.Header, p []byte, off uint64) (Reply, error) {
-	ctx, cancel := c.bound(ctx)
+func (c *Client) read(ctx context.Context, way *http.Client, u *url.URL, h http.Header, d *Dest, off uint64) (Reply, error) {
+	off += d.done
+	h.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+d.left()-1))
+	ctx, cancel, watch := c.deadlines(ctx, d)
 	defer cancel()
 	resp, err := c.send(ctx, way, http.MethodGet, u, h, nil)
 	if err != nil {
@@ -72,11 +73,16 @@ func (c *Client) read(ctx context.Context, way *http.Client, u *url.URL, h http.
 	}
 	defer drain(resp.Body)
 	rep := Reply{Status: resp.StatusCode, Header: resp.Header}
-	want, err := rep.judge(resp.ContentLength, uint64(len(p)), off)
+	left := d.left()
+	want, err := rep.judge(resp.ContentLength, left, off)
 	if err == nil && want > 0 {
-		rep.N, err = fill(resp.Body, p[:want], resp.StatusCode == http.StatusOK)
+		rep.N, err = d.fill(watch(resp.Body), want, resp.StatusCode == http.StatusOK)
+		if d.stopped {
+			cancel() // nothing more is to come, not even to keep the connection
+			return rep, err
+		}
 	}
-	if err == nil && rep.N < len(p) {
+	if err == nil && uint64(rep.N) < left {
 		return rep, io.ErrUnexpectedEOF
 	}
 	switch {
@@ -86,6 +92,15 @@ func (c *Client) read(ctx context.Context, way *http.Client, u *url.URL, h http.
 		err = failure(ctx, u.Host, err)
 	}
 	return rep, err
+}
+
+// deadlines are those of one answer for d, and what watches its body.
+func (c *Client) deadlines(ctx context.Context, d *Dest) (context.Context, context.CancelFunc, func(io.Reader) io.Reader) {
+	if d.w != nil {
+		return paced(ctx, c.opt.Timeout)
+	}
+	ctx, cancel := c.bound(ctx)
+	return ctx, cancel, func(body io.Reader) io.Reader { return body }
 }
 
 var (
@@ -144,22 +159,6 @@ func (r *Reply) partial(length int64, n, off uint64) (want uint64, err error) {
 		return 0, errShort
 	}
 	return got, nil
-}
-
-// fill reads exactly p; more may follow only if that is said.
-func fill(body io.Reader, p []byte, more bool) (int, error) {
-	n, err := io.ReadFull(body, p)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return n, errShort
-	}
-	if err != nil || more {
-		return n, err
-	}
-	var one [1]byte
-	if k, _ := body.Read(one[:]); k > 0 {
-		return 0, errLong
-	}
-	return n, nil
 }
 
 // A contentRange is the value of a header of that name (RFC 9110, section 14.4).

@@ -114,7 +114,7 @@ func TestRangeTakesOnlyWhatWasAskedFor(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := make([]byte, 4)
-			rep, err := client(t, Options{}).Range(t.Context(), serve(t, tt.handler), "secret", p, 8)
+			rep, err := client(t, Options{}).Range(t.Context(), serve(t, tt.handler), "secret", Into(p), 8)
 			if rep.N != tt.n || (err == nil) != (tt.n == 4) || tt.err != nil && !errors.Is(err, tt.err) {
 				t.Errorf("got %d, %v, want %d, %v", rep.N, err, tt.n, tt.err)
 			}
@@ -139,7 +139,7 @@ func TestRangeReadsTheBeginningOfAWhole(t *testing.T) {
 	}{{16, 4, nil}, {-1, 4, nil}, {2, 2, io.ErrUnexpectedEOF}} {
 		p := make([]byte, 4)
 		u := serve(t, answer(200, "", tt.length, text[:min(16, uint(tt.length))]))
-		if rep, err := client(t, Options{}).Range(t.Context(), u, "", p, 0); rep.N != tt.n || !errors.Is(err, tt.err) || string(p[:tt.n]) != text[:tt.n] {
+		if rep, err := client(t, Options{}).Range(t.Context(), u, "", Into(p), 0); rep.N != tt.n || !errors.Is(err, tt.err) || string(p[:tt.n]) != text[:tt.n] {
 			t.Errorf("length %d: got %d %q, %v", tt.length, rep.N, p, err)
 		}
 	}
@@ -160,14 +160,14 @@ func TestRequestsEndInTime(t *testing.T) {
 	for name, after := range map[string]string{"before the headers": "", "in the body": "01"} {
 		t.Run(name, func(t *testing.T) {
 			u := serve(t, stall(after))
-			_, err := client(t, Options{Timeout: 20 * time.Millisecond}).Range(t.Context(), u, "", make([]byte, 4), 0)
+			_, err := client(t, Options{Timeout: 20 * time.Millisecond}).Range(t.Context(), u, "", Into(make([]byte, 4)), 0)
 			if !errors.Is(err, errTimeout) || !strings.Contains(err.Error(), "raise timeout") {
 				t.Errorf("got %v", err)
 			}
 			gone := errors.New("reader went away")
 			ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, gone)
 			defer cancel()
-			if _, err := client(t, Options{}).Range(ctx, u, "", make([]byte, 4), 0); !errors.Is(err, gone) {
+			if _, err := client(t, Options{}).Range(ctx, u, "", Into(make([]byte, 4)), 0); !errors.Is(err, gone) {
 				t.Errorf("got %v, want %v", err, gone)
 			}
 		})
@@ -187,7 +187,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	})
 	c := client(t, Options{})
 	for _, status = range []int{0, 404, 0, 503, 307, 0} {
-		_, _ = c.Range(t.Context(), u, "", make([]byte, 4), 3)
+		_, _ = c.Range(t.Context(), u, "", Into(make([]byte, 4)), 3)
 	}
 	if len(peers) != 1 {
 		t.Errorf("%d connections", len(peers))
@@ -198,7 +198,7 @@ func TestRequestsSayWhatTheyMust(t *testing.T) {
 	var got http.Header
 	u := serve(t, func(w http.ResponseWriter, r *http.Request) { got = r.Header; files(w, r) })
 	extra := http.Header{"X-Tenant": {"blue"}, "Authorization": {"Basic extra"}, "User-Agent": {"other"}}
-	if _, err := client(t, Options{Header: extra}).Range(t.Context(), u, "Bearer t", make([]byte, 4), 8); err != nil {
+	if _, err := client(t, Options{Header: extra}).Range(t.Context(), u, "Bearer t", Into(make([]byte, 4)), 8); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
@@ -214,7 +214,7 @@ func TestRedirectsAreReportedNotFollowed(t *testing.T) {
 	u := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
 	})
-	rep, err := client(t, Options{}).Range(t.Context(), u, "", make([]byte, 4), 8)
+	rep, err := client(t, Options{}).Range(t.Context(), u, "", Into(make([]byte, 4)), 8)
 	if err == nil || !rep.Redirect() || rep.Header.Get("Location") != "/elsewhere" {
 		t.Errorf("got %+v, %v", rep, err)
 	}

@@ -31,12 +31,12 @@ func (s *Store) Open(_ context.Context, id string) (backend.Blob, error) {
 	u := s.Base
 	u.Path += id
 	u.RawPath = escape(u.Path)
-	return NewBlob(id, u.Host, func(ctx context.Context, p []byte, off uint64) (Reply, error) {
+	return NewBlob(id, u.Host, func(ctx context.Context, d *Dest, off uint64) (Reply, error) {
 		h := http.Header{}
 		if s.Sign != nil {
 			s.Sign(&u, h)
 		}
-		rep, err := s.Client.RangeWith(ctx, &u, h, p, off)
+		rep, err := s.Client.RangeWith(ctx, &u, h, d, off)
 		return rep, s.explain(&rep, err)
 	}), nil
 }
