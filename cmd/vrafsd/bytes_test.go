@@ -1,60 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"strings"
 	"syscall"
 	"testing"
 
 	"vrafs/vhostuser/vhostusertest"
 )
-
-// TestKataRequestsByteForByte, as both runtimes send them (kata.md 1.5 and 2.1).
-func TestKataRequestsByteForByte(t *testing.T) {
-	im := oneFile(t, "text")
-	sock, api := sockets(t)
-	virtiofs(t, sock, api).ready()
-	body := im.mountBody("")
-	length := fmt.Sprint(len(body))
-	for _, tt := range []struct {
-		name, request string
-		status        int
-		body          string // at its beginning
-	}{
-		{"Go runtime, readiness", "GET /api/v1/daemon HTTP/1.1\r\nHost: unix\r\nUser-Agent: Go-http-client/1.1\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n", 200, `{"version":{"package_ver":"`},
-		{"Go runtime, mount", "POST /api/v1/mount?mountpoint=/rafs/a+b_c,d-e.f/lowerdir HTTP/1.1\r\nHost: unix\r\nContent-Type: application/json\r\nContent-Length: " + length + "\r\n\r\n" + body, 204, ""},
-		{"Go runtime, umount", "DELETE /api/v1/mount?mountpoint=/rafs/a+b_c,d-e.f/lowerdir HTTP/1.1\r\nHost: unix\r\nContent-Type: application/json\r\n\r\n", 204, ""},
-		{"runtime-rs, readiness", "GET /api/v1/daemon HTTP/1.1\r\nhost: localhost\r\n\r\n", 200, `{"version":{"package_ver":"`},
-		{"runtime-rs, mount", "POST /api/v1/mount?mountpoint=%2Frafs%2Fc1%2Flowerdir HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: " + length + "\r\n\r\n" + body, 204, ""},
-		{"runtime-rs, umount", "DELETE /api/v1/mount?mountpoint=%2Frafs%2Fc1%2Flowerdir HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 0\r\n\r\n", 204, ""},
-		{"umount again", "DELETE /api/v1/mount?mountpoint=/rafs/c1/lowerdir HTTP/1.1\r\nHost: unix\r\n\r\n", 500, `{"code":"UNDEFINED","message":"`},
-		{"absolute address", "GET http://unix/api/v1/daemon HTTP/1.1\r\nHost: unix\r\n\r\n", 200, `{"version":`},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c, err := net.Dial("unix", api)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-			if _, err := io.WriteString(c, tt.request); err != nil {
-				t.Fatal(err)
-			}
-			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := io.ReadAll(resp.Body)
-			if err != nil || resp.StatusCode != tt.status || !strings.HasPrefix(string(got), tt.body) || tt.status == 204 && len(got) != 0 {
-				t.Errorf("got %d %q, %v", resp.StatusCode, got, err)
-			}
-		})
-	}
-}
 
 // TestZeroMessageOpen is decided once per connection: only with a bootstrap on the
 // command line, and not in hybrid mode.
