@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"os"
@@ -46,60 +45,23 @@ func (im *imageFixture) pulled(host string, more map[string]any) string {
 	}})
 }
 
-// TestImagesOfRegistriesAreReadCold through /dev/fuse, with nothing in the cache, byte
-// for byte, and no credential shows.
-func TestImagesOfRegistriesAreReadCold(t *testing.T) {
+// TestCredentialsOfTheEnvironment count before those of the configuration, and show
+// nowhere.
+func TestCredentialsOfTheEnvironment(t *testing.T) {
 	const password = "hunter2hunter2"
 	auth := testregistry.Auth("user", password)
-	for _, tt := range []struct {
-		name   string
-		server func(t *testing.T) testregistry.Options
-		config map[string]any
-		env    string
-	}{
-		{"plain HTTP", func(*testing.T) testregistry.Options { return testregistry.Options{} }, nil, ""},
-		{"TLS and htpasswd", func(*testing.T) testregistry.Options {
-			return testregistry.Options{TLS: true, User: "user", Password: password}
-		}, map[string]any{"auth": auth}, ""},
-		{"token, credentials of the environment", func(t *testing.T) testregistry.Options {
-			return testregistry.Options{Tokens: testregistry.StartTokens(t, testregistry.TokenSettings{User: "user", Password: password})}
-		}, map[string]any{"auth": testregistry.Auth("user", "stale")}, "IMAGE_PULL_AUTH=" + auth},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			h, im := newHost(t), smallImage(t)
-			s := testregistry.Start(t, tt.server(t))
-			im.push(t, s)
-			config := map[string]any{}
-			for k, v := range tt.config {
-				config[k] = v
-			}
-			if s.CAFile != "" {
-				config["scheme"], config["ca_cert_files"] = "https", []string{s.CAFile}
-			}
-			path := filepath.Join(t.TempDir(), "config.json")
-			if err := os.WriteFile(path, []byte(im.pulled(s.Host, config)), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if tt.env != "" {
-				name, value, _ := strings.Cut(tt.env, "=")
-				t.Setenv(name, value)
-			}
-			p := h.fuse(t, h.api, "--bootstrap", im.Bootstrap, "--config", path).ready()
-			im.CompareMount(t, h.dir)
-			var m struct {
-				Type   string `json:"backend_type"`
-				Reads  uint64 `json:"read_count"`
-				Errors uint64 `json:"read_errors"`
-				Bytes  uint64 `json:"read_amount_total"`
-			}
-			if err := json.Unmarshal([]byte(p.must(200, "GET", "/api/v1/metrics/backend", "")), &m); err != nil ||
-				m.Type != "registry" || m.Reads == 0 || m.Bytes == 0 || m.Errors != 0 {
-				t.Errorf("got %+v, %v", m, err)
-			}
-			if log := p.log() + p.must(200, "GET", "/api/v1/daemon/events", ""); strings.Contains(log, password) || strings.Contains(log, auth) {
-				t.Errorf("a credential shows:\n%s", log)
-			}
-		})
+	h, im := newHost(t), oneFile(t, "text")
+	s := testregistry.Start(t, testregistry.Options{Tokens: testregistry.StartTokens(t, testregistry.TokenSettings{User: "user", Password: password})})
+	im.push(t, s)
+	path := filepath.Join(t.TempDir(), "config.json")
+	if err := os.WriteFile(path, []byte(im.pulled(s.Host, map[string]any{"auth": testregistry.Auth("user", "stale")})), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("IMAGE_PULL_AUTH", auth)
+	p := h.fuse(t, h.api, "--bootstrap", im.Bootstrap, "--config", path).ready()
+	im.CompareMount(t, h.dir)
+	if log := p.log() + p.must(200, "GET", "/api/v1/daemon/events", ""); strings.Contains(log, password) || strings.Contains(log, auth) {
+		t.Errorf("a credential shows:\n%s", log)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"vrafs/build"
@@ -60,6 +61,8 @@ type Image struct {
 	BlobDir   string // blobs named by their ids
 	Tree      string // the directory the image was made from
 	Result    *build.Result
+
+	expected func() ([]testtree.Entry, error)
 }
 
 // Make builds an image in a temporary directory of the test.
@@ -69,6 +72,10 @@ func Make(t testing.TB, o Options) *Image {
 	if im.Tree == "" {
 		im.Tree = testtree.Make(t, o.Tree)
 	}
+	im.expected = sync.OnceValues(func() ([]testtree.Entry, error) {
+		tree, err := testtree.Scan(im.Tree, testtree.ScanOptions{})
+		return Expected(tree, im.Result.Version), err
+	})
 	dir := t.TempDir()
 	im.BlobDir = filepath.Join(dir, "blobs")
 	if err := os.Mkdir(im.BlobDir, 0o755); err != nil {
@@ -114,11 +121,7 @@ func (im *Image) Scan(t testing.TB) []testtree.Entry {
 // from. The root's own attributes are left out: images do not keep its mtime.
 func (im *Image) CheckTree(t testing.TB) {
 	t.Helper()
-	want, err := testtree.Scan(im.Tree, testtree.ScanOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	Compare(t, Expected(want, im.Result.Version), im.Scan(t), testtree.DiffOptions{SkipRoot: true})
+	im.compare(t, im.Scan(t))
 }
 
 // Expected is what an image of the given version can show of a tree: v5 has hard
@@ -141,15 +144,21 @@ func Expected(tree []testtree.Entry, v rafs.Version) []testtree.Entry {
 // the image was made of.
 func (im *Image) CompareMount(t testing.TB, dir string) {
 	t.Helper()
-	want, err := testtree.Scan(im.Tree, testtree.ScanOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	got, err := testtree.Scan(dir, testtree.ScanOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	Compare(t, Expected(want, im.Result.Version), got, testtree.DiffOptions{SkipRoot: true})
+	im.compare(t, got)
+}
+
+// compare compares with the tree, which is looked at once.
+func (im *Image) compare(t testing.TB, got []testtree.Entry) {
+	t.Helper()
+	want, err := im.expected()
+	if err != nil {
+		t.Fatal(err)
+	}
+	Compare(t, want, got, testtree.DiffOptions{SkipRoot: true})
 }
 
 // Compare fails the test with the first differences between two scans.

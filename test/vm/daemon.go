@@ -33,6 +33,8 @@ type DaemonOptions struct {
 	// nothing mounted, for Mount.
 	Bootstrap string
 	BlobDir   string // directory of blobs, named by their ids
+	// Backend, unless nil, is where blobs are instead: "backend" of a configuration.
+	Backend map[string]any
 	// CacheDir outlives the daemon if it is set; empty means a new one.
 	CacheDir string
 	// Args are added to the command line.
@@ -134,7 +136,11 @@ func (d *Daemon) waitRunning(ctx context.Context) error {
 
 func (d *Daemon) writeConfig() (string, error) {
 	path := filepath.Join(d.Dir, "config.json")
-	return path, os.WriteFile(path, Config("/vm", d.opts.BlobDir, d.opts.CacheDir), 0o600)
+	backend := d.opts.Backend
+	if backend == nil {
+		backend = localFS(d.opts.BlobDir)
+	}
+	return path, os.WriteFile(path, config("/vm", backend, d.opts.CacheDir), 0o600)
 }
 
 // Gone is closed when the process has ended.

@@ -12,10 +12,19 @@ import (
 
 // Config is the configuration for an image whose blobs are in blobDir.
 func Config(id, blobDir, cacheDir string) []byte {
+	return config(id, localFS(blobDir), cacheDir)
+}
+
+// localFS is the back end of a directory.
+func localFS(dir string) map[string]any {
+	return map[string]any{"type": "localfs", "config": map[string]any{"dir": dir}}
+}
+
+func config(id string, backend map[string]any, cacheDir string) []byte {
 	b, _ := json.Marshal(map[string]any{
 		"device": map[string]any{
 			"id":      id,
-			"backend": map[string]any{"type": "localfs", "config": map[string]any{"dir": blobDir}},
+			"backend": backend,
 			"cache":   map[string]any{"type": "blobcache", "config": map[string]any{"work_dir": cacheDir}},
 		},
 		"mode": "direct", "enable_xattr": true, "digest_validate": false,

@@ -5,11 +5,13 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
 	"vrafs/internal/testenv"
 	"vrafs/internal/testimage"
+	"vrafs/internal/teststore"
 	"vrafs/internal/testtree"
 	"vrafs/rafs"
 	"vrafs/test/vm/guestapi"
@@ -88,15 +90,26 @@ func makeImage(t testing.TB, v variant, tree string) *image {
 // serve starts a daemon with an empty cache for the image.
 func (im *image) serve(t testing.TB) *share {
 	t.Helper()
-	d := startDaemon(t, DaemonOptions{Bootstrap: im.Bootstrap, BlobDir: im.BlobDir})
+	return im.share(im.name, startDaemon(t, DaemonOptions{Bootstrap: im.Bootstrap, BlobDir: im.BlobDir}))
+}
+
+// serveFrom is serve with blobs that are read out of a store.
+func (im *image) serveFrom(t testing.TB, kind teststore.Kind) *share {
+	t.Helper()
+	s := kind.StartDir(t, im.BlobDir)
+	d := startDaemon(t, DaemonOptions{Bootstrap: im.Bootstrap, Backend: map[string]any{"type": s.Type, "config": s.Section}})
+	return im.share(strings.ReplaceAll(kind.Name, " ", "-"), d)
+}
+
+func (im *image) share(tag string, d *Daemon) *share {
 	return &share{
-		tag: im.name, tree: im.Tree, manifest: im.manifest,
+		tag: tag, tree: im.Tree, manifest: im.manifest,
 		device: Filesystem{Socket: d.Socket, Queues: 4, Gone: d.Gone()},
 	}
 }
 
-// TestGuestSeesTheImage is the first promise: whatever the kernel, the version and
-// the compressor, the tree in the guest is the tree the image was made from.
+// TestGuestSeesTheImage is the first promise: whatever the kernel, the version, the
+// compressor and the back end, the tree in the guest is the tree the image was made from.
 func TestGuestSeesTheImage(t *testing.T) {
 	needVM(t)
 	tree := testtree.Make(t, testtree.Small(1))
@@ -115,12 +128,33 @@ func TestGuestSeesTheImage(t *testing.T) {
 			for _, im := range images {
 				shares = append(shares, im.serve(t))
 			}
+			for _, kind := range networks(series) {
+				shares = append(shares, images[0].serveFrom(t, kind))
+			}
 			m := bootWith(t, series, Options{}, shares...)
-			for _, s := range shares {
-				t.Run(s.tag, func(t *testing.T) { checkShare(t, m, s) })
+			for i, s := range shares {
+				t.Run(s.tag, func(t *testing.T) {
+					if i < len(images) {
+						checkShare(t, m, s)
+					} else {
+						s.checkCold(t, m)
+					}
+				})
 			}
 		})
 	}
+}
+
+// networks are the back ends over HTTP that a guest of the series reads from: all that
+// need no name server in the long run, otherwise one, with the newest kernel.
+func networks(series string) (kinds []teststore.Kind) {
+	for _, k := range teststore.Kinds() {
+		one := k.Name == "registry with tokens" && series == Series[len(Series)-1]
+		if k.Remote && !k.Names && (one || testenv.Soak()) {
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds
 }
 
 // checkShare is everything that is asked of an image of the small tree.
@@ -132,6 +166,14 @@ func checkShare(t *testing.T, m *Machine, s *share) {
 	s.checkOffsets(t, m, "sparse/islands", []int64{0, 1<<20 - 1, 2<<20 - 3000, 5 << 20, 5<<20 + 16}, 9000)
 	unmount(t, m, s.dir())
 	s.mount(t, m)
+	s.checkExec(t, m)
+	unmount(t, m, s.dir())
+}
+
+// checkCold reads everything once, with nothing cached anywhere.
+func (s *share) checkCold(t *testing.T, m *Machine) {
+	s.mount(t, m)
+	s.compare(t, m)
 	s.checkExec(t, m)
 	unmount(t, m, s.dir())
 }
