@@ -11,10 +11,8 @@
 //	    |         shim, runc               `--- state, /dev/fuse -------+
 //	    `-- output --+-- reader ---- overlayfs ---- FUSE ---------------'
 //
-// The test binary starts itself again as process 1 of new process, mount, network,
-// IPC and host name namespaces. So everything has a root of its own, the registry
-// always has the same port, no network is needed, and the kernel ends all processes
-// and mounts with the tests however these end.
+// The tests run in namespaces of their own (internal/testns). So everything has a root
+// of its own, the registry always has the same port, and no network is needed.
 //
 // What is not in Debian is built by scripts/install-deps out of the module in peer:
 // nydus-snapshotter, and a program that drives its converter library.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vrafs/internal/testenv"
+	"vrafs/internal/testns"
 )
 
 const (
@@ -136,7 +137,7 @@ func (s *stage) path(name string) string { return filepath.Join(s.dir, name) }
 func (s *stage) withPath(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin:/usr/bin",
-		"CONTAINERD_ADDRESS="+containerdSock, "CONTAINERD_NAMESPACE="+os.Getenv(insideVar))
+		"CONTAINERD_ADDRESS="+containerdSock, "CONTAINERD_NAMESPACE="+testns.Name())
 	return cmd
 }
 
