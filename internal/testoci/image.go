@@ -6,10 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"vrafs/internal/testenv"
+	"vrafs/internal/testtree"
 )
 
 // tag names the one image of each layout.
@@ -21,6 +23,36 @@ type Image struct {
 	Layout string // directory of the layout
 	Tag    string // of the image in it
 	Tree   string // directory that umoci unpacked it to
+
+	// untimed are the directories, other than the root, of whose times layers say
+	// nothing, so that umoci's are those of its work.
+	untimed []string
+}
+
+// Compare reports how a tree differs from the one that umoci unpacked.
+func (i *Image) Compare(t testing.TB, got []testtree.Entry) {
+	t.Helper()
+	want, err := testtree.Scan(i.Tree, testtree.ScanOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := testtree.Diff(i.timeless(want), i.timeless(got), testtree.DiffOptions{})
+	for _, l := range lines[:min(len(lines), 20)] {
+		t.Error(l)
+	}
+	if len(lines) > 20 {
+		t.Errorf("and %d more differences", len(lines)-20)
+	}
+}
+
+func (i *Image) timeless(entries []testtree.Entry) []testtree.Entry {
+	entries = slices.Clone(entries)
+	for k := range entries {
+		if e := &entries[k]; e.Path == "" || slices.Contains(i.untimed, e.Path) {
+			e.Sec, e.Nsec = 0, 0
+		}
+	}
+	return entries
 }
 
 // Reference names the image as skopeo and umoci's relatives do: oci:DIR:TAG.
