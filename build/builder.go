@@ -241,7 +241,9 @@ func (b *builder) dumpDir(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.stack(upper)
+	if err := b.stack(upper); err != nil {
+		return err
+	}
 	b.stage("build_tree", t)
 	files, n := prefetchOrder(newFiles(b.root), b.o.Prefetch)
 	p := b.pipeline()
@@ -260,15 +262,27 @@ func (b *builder) dumpDir(ctx context.Context) error {
 	return nil
 }
 
-// stack puts the new tree on the parent's.
-func (b *builder) stack(upper *node) {
-	var lower *node
-	if b.parent != nil {
-		lower = b.parent.root
-	}
-	overlay(lower, upper, b.o.Whiteout)
-	b.root = upper
+// tarTree is an empty tree for the entries of an archive.
+func (b *builder) tarTree() *tarTree {
+	return newTarTree(b.o.Version == rafs.V6, b.parent != nil || b.merged())
 }
+
+// stack puts the new tree on the parent's.
+func (b *builder) stack(upper *node) error {
+	b.root = upper
+	if b.parent != nil {
+		return stackLayer(b.parent.root, upper, b.o.Whiteout, b.o.Version)
+	}
+	if b.merged() {
+		markLayer(upper)
+	}
+	overlay(nil, upper, b.o.Whiteout)
+	return nil
+}
+
+// merged reports whether this is a layer to be merged with others: its whiteouts are
+// kept.
+func (b *builder) merged() bool { return b.parent == nil && b.o.Whiteout == WhiteoutNone }
 
 // newFiles lists the regular files of this layer that have data, once each, in
 // the order of numbering.

@@ -146,3 +146,34 @@ func fuzzTar(names ...string) []byte {
 	_ = w.Close()
 	return b.Bytes()
 }
+
+// FuzzLayers builds two arbitrary tars as layers and merges them. It must end in an
+// error of class ErrSource or in an image that passes its check.
+func FuzzLayers(f *testing.F) {
+	f.Fuzz(func(t *testing.T, lower, upper []byte) {
+		if len(lower) > 1<<16 || len(upper) > 1<<16 {
+			return
+		}
+		for _, version := range []rafs.Version{rafs.V5, rafs.V6} {
+			var layers []Layer
+			for _, data := range [][]byte{lower, upper} {
+				var boot bytes.Buffer
+				o := Options{Version: version, ChunkSize: 4096, Compressor: rafs.CompressorNone, Whiteout: WhiteoutNone, Workers: 1}
+				b, err := newBuilder(Stream(TypeTar, bytes.NewReader(data), "fuzz"), Sink{BlobWriter: io.Discard, BootstrapWriter: &boot}, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.maxHoles = 1000
+				if err := b.run(context.Background()); err != nil {
+					return
+				}
+				layers = append(layers, Layer{Image: Image{Name: "layer", Data: boot.Bytes()}})
+			}
+			_, err := Merge(context.Background(), layers, Sink{BootstrapWriter: io.Discard}, MergeOptions{})
+			if err != nil && !errors.Is(err, ErrSource) {
+				t.Fatalf("error of no class: %v", err)
+			}
+			blame(t, err)
+		}
+	})
+}

@@ -42,7 +42,9 @@ func Merge(ctx context.Context, layers []Layer, sink Sink, o MergeOptions) (*Res
 	if err := m.load(ctx, layers); err != nil {
 		return nil, err
 	}
-	m.overlay()
+	if err := m.overlay(); err != nil {
+		return nil, err
+	}
 	out, err := m.image()
 	if err != nil {
 		return nil, err
@@ -247,15 +249,19 @@ func parseDigest(s string) (rafs.Digest, error) {
 }
 
 // overlay stacks the trees.
-func (m *merger) overlay() {
+func (m *merger) overlay() error {
 	for i, l := range m.images {
 		if i == 0 && m.o.Parent != nil {
 			m.root = l.root
 			continue
 		}
-		overlay(m.root, l.root, m.o.Whiteout)
+		unmarkLayer(l.root)
+		if err := stackLayer(m.root, l.root, m.o.Whiteout, l.version); err != nil {
+			return fmt.Errorf("layer %d: %w", i+1, err)
+		}
 		m.root = l.root
 	}
+	return nil
 }
 
 // image collects what the merged tree refers to.

@@ -43,6 +43,7 @@ func overlay(lower, upper *node, spec WhiteoutSpec) {
 	}
 	type pair struct{ lower, upper *node }
 	stack := []pair{{lower, upper}}
+	var implied []*node // with nothing below, a directory before those in it
 	for len(stack) > 0 {
 		p := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
@@ -50,6 +51,11 @@ func overlay(lower, upper *node, spec WhiteoutSpec) {
 		var below []*node
 		if p.lower != nil && p.lower.in.isDir() {
 			below = p.lower.kids
+			if p.upper.in.flags&inodeImplied != 0 {
+				p.upper.in = p.lower.in
+			}
+		} else if p.upper.in.flags&inodeImplied != 0 && p.upper.parent != nil {
+			implied = append(implied, p.upper)
 		}
 		merged := make([]*node, 0, len(p.upper.kids)+len(below))
 		for _, up := range p.upper.kids {
@@ -72,6 +78,27 @@ func overlay(lower, upper *node, spec WhiteoutSpec) {
 			merged, below = keepLower(merged, below, p.upper, &del)
 		}
 		p.upper.kids = merged
+	}
+	dropEmpty(implied)
+}
+
+// dropEmpty removes the directories that were there only to hold whiteouts, from the
+// last to the first.
+func dropEmpty(implied []*node) {
+	empty, parents := map[*node]bool{}, map[*node]bool{}
+	drop := func(d *node) {
+		if parents[d] {
+			d.kids = slices.DeleteFunc(d.kids, func(k *node) bool { return empty[k] })
+			delete(parents, d)
+		}
+	}
+	for _, d := range slices.Backward(implied) {
+		if drop(d); len(d.kids) == 0 {
+			empty[d], parents[d.parent] = true, true
+		}
+	}
+	for d := range parents {
+		drop(d)
 	}
 }
 

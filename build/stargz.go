@@ -69,7 +69,7 @@ func (b *builder) dumpStargz() error {
 	if b.o.Version == rafs.V6 {
 		b.own.align = true
 	}
-	s := &stargzSource{b: b, tree: newTarTree(b.o.Version == rafs.V6)}
+	s := &stargzSource{b: b, tree: b.tarTree()}
 	if err := s.read(io.LimitReader(b.src.r, maxStargzTOC)); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrSource, b.src.path, err)
 	}
@@ -77,7 +77,9 @@ func (b *builder) dumpStargz() error {
 		return fmt.Errorf("%w: %s: %w", ErrSource, b.src.path, err)
 	}
 	s.tree.sort()
-	b.stack(s.tree.root)
+	if err := b.stack(s.tree.root); err != nil {
+		return err
+	}
 	b.stage("build_tree", began)
 	return nil
 }

@@ -11,8 +11,6 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-
-	"vrafs/rafs"
 )
 
 // tarBuffer is how much of a stream is read at once.
@@ -72,7 +70,7 @@ func (b *builder) dumpTar(ctx context.Context) error {
 		return fmt.Errorf("%w: %s: %w", ErrSource, b.src.path, err)
 	}
 	defer closeReader()
-	s := &tarSource{t: newTarReader(r), p: b.pipeline(), b: b, tree: newTarTree(b.o.Version == rafs.V6), holes: b.maxHoles}
+	s := &tarSource{t: newTarReader(r), p: b.pipeline(), b: b, tree: b.tarTree(), holes: b.maxHoles}
 	s.p.start(ctx, b.o.Workers)
 	if err := s.p.finish(s.read()); err != nil {
 		if errors.Is(err, ErrSource) {
@@ -81,7 +79,9 @@ func (b *builder) dumpTar(ctx context.Context) error {
 		return err
 	}
 	s.tree.sort()
-	b.stack(s.tree.root)
+	if err := b.stack(s.tree.root); err != nil {
+		return err
+	}
 	b.stage("build_tree", began)
 	b.settle(s.p)
 	return nil

@@ -19,10 +19,11 @@ type tarTree struct {
 	root    *node
 	kids    map[*node]map[string]*node // of directories; node.kids is made by sort
 	linkAny bool                       // as in dirSource
+	layers  bool                       // there are layers below, now or in a Merge
 }
 
-func newTarTree(linkAny bool) *tarTree {
-	t := &tarTree{kids: map[*node]map[string]*node{}, linkAny: linkAny}
+func newTarTree(linkAny, layers bool) *tarTree {
+	t := &tarTree{kids: map[*node]map[string]*node{}, linkAny: linkAny, layers: layers}
 	t.root = &node{in: impliedDir()}
 	return t
 }
@@ -103,13 +104,18 @@ func (t *tarTree) forget(n *node) {
 
 // link makes name another name of an earlier entry.
 func (t *tarTree) link(parent *node, name string, old *node, e *tarEntry) error {
+	var target *node
 	dir, base := path.Split(cleanPath(e.link))
 	d, err := t.dir(dir, false)
-	if err != nil {
-		return fmt.Errorf("hard link to %q: %w", e.link, err)
+	if err == nil {
+		target = t.kids[d][base]
 	}
-	target := t.kids[d][base]
 	switch {
+	case target == nil && t.layers && base != "":
+		t.put(parent, name, old, &inode{mode: rafs.ModeRegular, target: cleanPath(e.link)})
+		return nil
+	case err != nil:
+		return fmt.Errorf("hard link to %q: %w", e.link, err)
 	case target == nil:
 		return fmt.Errorf("hard link to %q, which is not in the archive before it", e.link)
 	case target.in.isDir():
@@ -117,14 +123,18 @@ func (t *tarTree) link(parent *node, name string, old *node, e *tarEntry) error 
 	case target == old:
 		return nil
 	}
-	in := target.in
-	if !in.isReg() && !t.linkAny {
+	t.put(parent, name, old, target.in.linked(t.linkAny))
+	return nil
+}
+
+// linked is the inode of a further name of in.
+func (in *inode) linked(linkAny bool) *inode {
+	if !in.isReg() && !linkAny {
 		clone := *in
 		in = &clone
 	}
 	in.flags |= inodeLinked
-	t.put(parent, name, old, in)
-	return nil
+	return in
 }
 
 // dir finds the directory at a clean absolute path. Symlinks are followed, but

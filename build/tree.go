@@ -27,7 +27,7 @@ type inode struct {
 	mtimeNsec uint32
 	mtime     int64
 	size      uint64
-	target    string
+	target    string   // of a symlink; of a regular file, see layer.go
 	xattrs    []xattr  // sorted by name
 	chunks    []uint32 // into builder.chunks
 	layer     uint32

@@ -133,6 +133,12 @@ func (u *unpacker) entries(p string, n *rafs.Inode) ([]*tarEntry, bool, error) {
 	if e.xattrs, err = readXattrs(n); err != nil {
 		return nil, false, err
 	}
+	if target, implied := openLayer(e, n); implied {
+		return nil, false, nil
+	} else if target != "" {
+		e.typ, e.link, e.xattrs = tarLink, target, nil
+		return []*tarEntry{e}, false, nil
+	}
 	switch e.typ {
 	case tarDir:
 		return u.dirEntries(e), false, nil
