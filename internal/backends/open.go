@@ -8,7 +8,6 @@ import (
 
 	"vrafs/backend"
 	"vrafs/backend/httpproxy"
-	"vrafs/backend/limit"
 	"vrafs/backend/localdisk"
 	"vrafs/backend/localfs"
 	"vrafs/backend/oss"
@@ -25,8 +24,8 @@ type Options struct {
 	Opener opener.Opener
 	// Header is added to every request over HTTP.
 	Header http.Header
-	// Bytes bounds what is under way from network back ends; nil for no bound.
-	Bytes *limit.Bytes
+	// Network is shared with other back ends of the process; nil for nothing.
+	Network *Network
 	// Setting gives what was set at run time in the place of a configured value; it is
 	// asked at every request. Keys are those of the control API's configuration. nil: nothing is.
 	Setting func(key, configured string) string
@@ -39,6 +38,9 @@ type Options struct {
 func Open(b *config.Backend, o Options) (backend.Opener, func(), error) {
 	if b == nil {
 		return nil, nil, fmt.Errorf("invalid argument `the configuration names no backend`")
+	}
+	if o.Network == nil {
+		o.Network = &Network{}
 	}
 	if o.Setting == nil {
 		o.Setting = func(_, configured string) string { return configured }
@@ -85,8 +87,8 @@ func (o *Options) remote(h *config.HTTP, open func(httprange.Options) (remote, e
 		return nil, nil, err
 	}
 	blobs := backend.Opener(r)
-	if o.Bytes != nil {
-		blobs = o.Bytes.Wrap(r)
+	if o.Network.Bytes != nil {
+		blobs = o.Network.Bytes.Wrap(r)
 	}
 	return retry.New(blobs, retry.Options{Retries: int(h.RetryLimit)}), r.Close, nil
 }
@@ -94,7 +96,7 @@ func (o *Options) remote(h *config.HTTP, open func(httprange.Options) (remote, e
 func (o *Options) http(h *config.HTTP) (httprange.Options, error) {
 	proxy, err := o.proxy(&h.Proxy)
 	return httprange.Options{
-		SkipVerify: h.SkipVerify, CAFiles: h.CACertFiles, Header: o.Header, Proxy: proxy,
+		SkipVerify: h.SkipVerify, CAFiles: h.CACertFiles, Header: o.Header, Proxy: proxy, Hosts: o.Network.Hosts,
 		Timeout: time.Duration(h.Timeout) * time.Second, ConnectTimeout: time.Duration(h.ConnectTimeout) * time.Second,
 	}, err
 }

@@ -31,7 +31,8 @@ func (o *Options) proxy(p *config.Proxy) (httprange.Proxy, error) {
 		return configured
 	}
 	return httprange.Proxy{
-		URL: current, Ping: ping, Fallback: p.Fallback, UseHTTP: p.UseHTTP, Interval: interval(p.CheckInterval),
+		URL: current, Ping: ping, Fallback: p.Fallback, UseHTTP: p.UseHTTP,
+		Interval: interval(p.CheckInterval), Pause: interval(p.CheckPauseElapsed),
 	}, nil
 }
 

@@ -11,6 +11,7 @@ import (
 type backendStats struct {
 	count, errors, bytes atomic.Uint64
 	millis               atomic.Uint64
+	failing              atomic.Uint64 // requests in a row until now
 	sizeMillis           [api.NumBuckets]atomic.Uint64
 	sizes                [api.NumBuckets]atomic.Uint64
 	causes               causes
@@ -22,9 +23,11 @@ func (s *backendStats) observe(bytes int, took time.Duration, err error) {
 	s.count.Add(1)
 	if err != nil {
 		s.errors.Add(1)
+		s.failing.Add(1)
 		s.causes.add(err)
 		return
 	}
+	s.failing.Store(0)
 	ms := uint64(took.Milliseconds())
 	size := api.SizeBucket(uint64(bytes))
 	s.bytes.Add(uint64(bytes))

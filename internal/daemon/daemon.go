@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"vrafs/api"
-	"vrafs/backend/limit"
 	"vrafs/fusesrv"
 	"vrafs/fusesrv/devfuse"
 	"vrafs/fusesrv/mountfs"
+	"vrafs/internal/backends"
 	"vrafs/internal/logsink"
 	"vrafs/internal/opener"
 )
@@ -28,14 +28,14 @@ type Daemon struct {
 	o         opener.Opener
 	machine   machine
 	events    events
+	troubles  troubles
 	mounts    *mountTable
 	stores    stores
 	root      *mountfs.FS
 	overrides overrides
 	tree      transport
 	keeping   *keeping // nil: not a FUSE daemon
-	// fetchBytes bounds what is under way from network back ends.
-	fetchBytes *limit.Bytes
+	network   *backends.Network
 
 	// end asks Wait to take everything down; its cause says why.
 	end context.CancelCauseFunc

@@ -48,6 +48,7 @@ func (d *Daemon) Families() []api.Family {
 	s.counter("vrafs_events_total", "Errors worth an operator's look, as listed by /api/v1/daemon/events.", d.events.total())
 	d.tree.families(s)
 	d.stores.families(s)
+	networkFamilies(s, d.network)
 	for _, m := range d.mounts.list() {
 		s.gauge("vrafs_mounted_seconds", "Time since the mount was made.", time.Since(m.since).Seconds(), "mountpoint", m.place)
 		t := m.stats.Load().Totals()
@@ -67,6 +68,7 @@ func (im *image) families(s *familySet) {
 	label := []string{"mountpoint", im.place, "type", b.BackendType}
 	s.counter("vrafs_backend_requests_total", "Requests to the back end.", b.ReadCount, label...)
 	im.backend.causes.families(s, label...)
+	s.gauge("vrafs_backend_failing", "Requests in a row that failed until now; 0 while all is well.", float64(im.backend.failing.Load()), label...)
 	s.counter("vrafs_backend_bytes_total", "Bytes that came from the back end.", b.ReadAmountTotal, label...)
 	s.add("counter", "vrafs_backend_seconds_total", "Time spent in requests to the back end.", float64(b.ReadCumulativeLatencyTotal)/1000, label...)
 	for _, st := range im.cache.BlobStates() {

@@ -189,8 +189,10 @@ func (d *Daemon) observer(im *image) func(int, time.Duration, error) {
 		im.backend.observe(bytes, took, err)
 		switch {
 		case err != nil:
-			d.events.add(fmt.Sprintf("read from backend of %s: %v", im.place, err))
-			d.limiter.Warn(d.log, "Read from backend failed", "mountpoint", im.place, "err", err)
+			if remark, due := d.troubles.meet(troubleOf(im.place, err), time.Now()); due {
+				d.events.add(fmt.Sprintf("read from backend of %s: %v%s", im.place, err, remark))
+				d.log.Warn("Read from backend failed"+remark, "mountpoint", im.place, "err", err)
+			}
 		case isSlow(bytes, took):
 			d.limiter.Warn(d.log, "Slow read from backend", "mountpoint", im.place, "bytes", bytes, "took", took)
 		}

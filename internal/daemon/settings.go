@@ -10,7 +10,7 @@ import (
 // place, and what releases it.
 func (d *Daemon) openBackend(place string, c *config.Config) (backend.Opener, func(), error) {
 	return backends.Open(c.Backend, backends.Options{
-		Opener: d.o, Header: d.cfg.Header, Bytes: d.fetchBytes, Log: d.log.With("mountpoint", place),
+		Opener: d.o, Header: d.cfg.Header, Network: d.network, Log: d.log.With("mountpoint", place),
 		Setting: func(key, configured string) string { return d.setting(place, key, configured) },
 	})
 }

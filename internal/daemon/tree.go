@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"vrafs/api"
-	"vrafs/backend/limit"
 	"vrafs/fusesrv"
 	"vrafs/fusesrv/mountfs"
 )
@@ -15,7 +14,7 @@ import (
 func (d *Daemon) build() error {
 	d.mounts = newMountTable()
 	d.stores = stores{o: d.o, log: d.log, limits: d.cfg.Limits}
-	d.fetchBytes = limit.New(d.cfg.Limits.FetchBytes)
+	d.network = d.newNetwork()
 	v := d.cfg.VirtioFS
 	// What is on the connection is decided once, for its life: without a bootstrap
 	// on the command line anything may be mounted later.

@@ -40,6 +40,7 @@ import (
 	"time"
 
 	"vrafs/backend"
+	"vrafs/internal/hosts"
 	"vrafs/internal/opener"
 )
 
@@ -55,6 +56,8 @@ type Options struct {
 	Proxy  Proxy
 	// Socket is a Unix socket through which every server is reached; or empty.
 	Socket string
+	// Hosts says which servers and proxies are asked, and counts; nil asks them all.
+	Hosts *hosts.Table
 }
 
 // UserAgent is what nydusd calls itself; servers and proxies have rules for it.
@@ -71,8 +74,33 @@ const (
 // A Client sends requests. Close it to drop its connections.
 type Client struct {
 	opt    Options
-	direct *http.Client
+	direct way
 	proxy  proxy
+}
+
+// A way is how requests reach their server.
+type way struct {
+	http *http.Client
+	via  func() *url.URL // the proxy on it, nil or without an address if there is none
+}
+
+// host is what errors call the server of u on this way.
+func (w *way) host(u *url.URL) string {
+	if p := w.proxy(); p != "" {
+		return u.Host + " through " + p
+	}
+	return u.Host
+}
+
+// proxy is name and port of the proxy, empty if there is none.
+func (w *way) proxy() string {
+	if w.via == nil {
+		return ""
+	}
+	if u := w.via(); u != nil {
+		return u.Host
+	}
+	return ""
 }
 
 // New makes a client. Certificates are read now, nothing is sent.
@@ -98,7 +126,7 @@ func New(o opener.Opener, opt Options) (*Client, error) {
 		MaxIdleConnsPerHost:    maxIdlePerHost,
 		IdleConnTimeout:        idleTime,
 	}
-	c := &Client{opt: opt, direct: plainClient(transport)}
+	c := &Client{opt: opt, direct: way{http: plainClient(transport)}}
 	if opt.Proxy.URL != nil {
 		c.proxy.init(opt.Proxy, transport.Clone())
 	}
@@ -149,7 +177,7 @@ func Reachable(u *url.URL) bool {
 // Close drops idle connections and ends a probe of the proxy.
 func (c *Client) Close() {
 	c.proxy.close()
-	c.direct.CloseIdleConnections()
+	c.direct.http.CloseIdleConnections()
 }
 
 // errTimeout is the cause of a request that took longer than Options.Timeout.
@@ -163,12 +191,23 @@ func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeoutCause(ctx, c.opt.Timeout, errTimeout)
 }
 
-// send sends a request by one of the two ways; the answer's body is the caller's to
-// close.
-func (c *Client) send(ctx context.Context, way *http.Client, method string, u *url.URL, h http.Header, body io.Reader) (*http.Response, error) {
+// peer is who answers first for u: what the table of hosts knows it by.
+func (c *Client) peer(w *way, u *url.URL) *hosts.Host {
+	name := w.proxy()
+	if name == "" {
+		name = u.Host
+	}
+	if c.opt.Socket != "" {
+		name = c.opt.Socket
+	}
+	return c.opt.Hosts.Host(name)
+}
+
+// send sends a request; the answer's body is the caller's to close.
+func (c *Client) send(ctx context.Context, w *way, method string, u *url.URL, h http.Header, body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
 	if err != nil {
-		return nil, failure(ctx, u.Host, err)
+		return nil, failure(ctx, w.host(u), err)
 	}
 	req.Header = h
 	for name, values := range c.opt.Header {
@@ -177,9 +216,9 @@ func (c *Client) send(ctx context.Context, way *http.Client, method string, u *u
 		}
 	}
 	req.Header.Set("User-Agent", UserAgent)
-	resp, err := way.Do(req)
+	resp, err := w.http.Do(req)
 	if err != nil {
-		return nil, failure(ctx, u.Host, err)
+		return nil, failure(ctx, w.host(u), err)
 	}
 	return resp, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -77,6 +78,25 @@ func statusError(host string, r *Reply) error {
 		e.Class = backend.ErrPermanent
 	}
 	return e
+}
+
+// reason is why a request failed, without the host's name and a remedy.
+func reason(err error) error {
+	e := (*backend.Error)(nil)
+	switch {
+	case !errors.As(err, &e):
+		return err
+	case e.Status >= http.StatusMultipleChoices:
+		return statusText(e.Status)
+	}
+	return e.Cause
+}
+
+// A statusText tells of an answer.
+type statusText int
+
+func (s statusText) Error() string {
+	return strings.TrimSpace(fmt.Sprintf("answer %d %s", int(s), http.StatusText(int(s))))
 }
 
 // maxAfter bounds what a server can ask for.

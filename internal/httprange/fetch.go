@@ -23,6 +23,17 @@ var errLarge = errors.New("the answer is larger than such an answer can be")
 // Fetch sends a form and gives the body of an answer with status 200, at most
 // limit bytes. Errors are those of Range; status is 0 if there was no answer.
 func (c *Client) Fetch(ctx context.Context, f Form, limit int) (body []byte, status int, err error) {
+	v, err := c.peer(&c.direct, f.URL).Enter()
+	if err != nil {
+		return nil, 0, err
+	}
+	body, status, err = c.fetch(ctx, f, limit)
+	v.Leave(outcome(ctx, status, len(body), err), len(body), reason(err))
+	return body, status, err
+}
+
+// fetch is one request and its answer.
+func (c *Client) fetch(ctx context.Context, f Form, limit int) (body []byte, status int, err error) {
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
 	h, method, u := http.Header{}, http.MethodGet, *f.URL
@@ -40,7 +51,7 @@ func (c *Client) Fetch(ctx context.Context, f Form, limit int) (body []byte, sta
 	if f.Authorization != "" {
 		h.Set("Authorization", f.Authorization)
 	}
-	resp, err := c.send(ctx, c.direct, method, &u, h, in)
+	resp, err := c.send(ctx, &c.direct, method, &u, h, in)
 	if err != nil {
 		return nil, 0, err
 	}

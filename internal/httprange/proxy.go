@@ -6,10 +6,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"sync"
 	"time"
 
 	"vrafs/backend"
+	"vrafs/internal/health"
 )
 
 // A Proxy is a forward proxy on the way to blobs, Dragonfly or another. The zero value
@@ -24,8 +24,8 @@ type Proxy struct {
 	// Fallback sends to the origin what the proxy doesn't answer.
 	Fallback bool
 	// Interval is the time between probes, and how long a proxy that failed is left
-	// alone where there is no Ping.
-	Interval time.Duration
+	// alone where there is no Ping. Probes go on for Pause after the last read.
+	Interval, Pause time.Duration
 	// UseHTTP asks the proxy for http addresses where the origin has https.
 	UseHTTP bool
 }
@@ -41,22 +41,12 @@ const (
 	priorityDemand   = "6"
 )
 
-// A proxy is a Proxy in use. It looks at its health when it is asked for, so that
-// nothing is probed while nobody reads.
+// A proxy is a Proxy in use.
 type proxy struct {
 	Proxy
-	http *http.Client // nil: there is no proxy
-	ping *http.Client
-
-	ctx  context.Context
-	stop context.CancelFunc
-	wg   sync.WaitGroup
-
-	mu     sync.Mutex
-	closed bool
-	sick   bool
-	busy   bool      // a probe is under way
-	next   time.Time // when to probe again, or to try again what is sick
+	way    // without a client: there is no proxy
+	ping   *http.Client
+	health *health.Health
 }
 
 var errNoProxy = errors.New("the proxy was taken away in this moment")
@@ -71,19 +61,19 @@ func (x *proxy) init(p Proxy, t *http.Transport) {
 		}
 		return nil, errNoProxy
 	}
-	x.http = plainClient(t)
-	x.ctx, x.stop = context.WithCancel(context.Background())
+	x.way = way{http: plainClient(t), via: p.URL}
+	o := health.Options{Interval: p.Interval, Pause: p.Pause}
+	if p.Ping != nil {
+		o.Probe = func(ctx context.Context) error { return probe(ctx, x.ping, p.Ping, nil) }
+	}
+	x.health = health.New(o)
 }
 
 func (x *proxy) close() {
 	if x.http == nil {
 		return
 	}
-	x.stop()
-	x.mu.Lock()
-	x.closed = true
-	x.mu.Unlock()
-	x.wg.Wait()
+	x.health.Close()
 	x.http.CloseIdleConnections()
 	x.ping.CloseIdleConnections()
 }
@@ -95,53 +85,32 @@ func (x *proxy) serves(ctx context.Context) bool {
 		return false
 	case !x.Fallback:
 		return true
-	case backend.WantsOrigin(ctx):
-		return false
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if now := time.Now(); !now.Before(x.next) {
-		x.look(now)
-	}
-	return !x.sick
+	return !backend.WantsOrigin(ctx) && x.health.Well()
 }
 
-// look probes the proxy in the background, or gives it another chance if there is
-// nothing to probe. Preconditions: mu is held.
-func (x *proxy) look(now time.Time) {
-	if x.Ping == nil {
-		x.sick = false
-		return
-	}
-	if x.busy || x.closed {
-		return
-	}
-	x.busy, x.next = true, now.Add(x.Interval)
-	x.wg.Go(func() {
-		sick := !x.probe()
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		x.busy, x.sick = false, sick
-	})
-}
+var errSick = errors.New("the answer is no success")
 
-// maxProbe bounds a probe's time.
-const maxProbe = 5 * time.Second
-
-func (x *proxy) probe() bool {
-	ctx, cancel := context.WithTimeout(x.ctx, maxProbe)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, x.Ping.String(), nil)
+// probe asks for u with some headers; success is an answer with a status below 400.
+func probe(ctx context.Context, way *http.Client, u *url.URL, h http.Header) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return false
+		return err
+	}
+	req.Header = h.Clone()
+	if req.Header == nil {
+		req.Header = http.Header{}
 	}
 	req.Header.Set("User-Agent", UserAgent)
-	resp, err := x.ping.Do(req)
+	resp, err := way.Do(req)
 	if err != nil {
-		return false
+		return err
 	}
 	drain(resp.Body)
-	return resp.StatusCode < 400
+	if resp.StatusCode >= 400 {
+		return errSick
+	}
+	return nil
 }
 
 // address is what to ask the proxy for.
@@ -177,9 +146,7 @@ func (x *proxy) failed(r *Reply, err error) bool {
 		return false
 	}
 	if r.Status == 0 {
-		x.mu.Lock()
-		x.sick, x.next = true, time.Now().Add(x.Interval)
-		x.mu.Unlock()
+		x.health.Failed()
 	}
 	return r.Status < 300 || r.Status >= 500 || r.Status == http.StatusProxyAuthRequired || r.Status == http.StatusTooManyRequests
 }

@@ -132,47 +132,51 @@ func TestProxiesAreToldWhoReads(t *testing.T) {
 	}
 }
 
-// TestDeadProxiesComeBack, without a probe after the interval, with one when it says
-// so; what isn't probed isn't probed while nobody reads.
+// TestDeadProxiesComeBack: reads go on without one that is dead, and through it when its
+// probe says that it is well or, without one, when the interval is over.
 func TestDeadProxiesComeBack(t *testing.T) {
-	var ill atomic.Bool
-	var probes atomic.Int64
-	ping := serve(t, func(w http.ResponseWriter, _ *http.Request) {
-		if probes.Add(1); ill.Load() {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-	})
-	for name, change := range map[string]func(*Proxy){"no probe": nil, "probe": func(p *Proxy) { p.Ping = ping }} {
+	for name, probed := range map[string]bool{"no probe": false, "probe": true} {
 		t.Run(name, func(t *testing.T) {
-			r := newRoute(t, nil, change)
-			read := func(via int64) {
-				t.Helper()
-				before := r.via.Load()
-				if err := r.read(t, t.Context()); err != nil || r.via.Load()-before != via {
-					t.Errorf("%v after %d requests to the proxy, want %d", err, r.via.Load()-before, via)
+			var ill atomic.Bool
+			var probes atomic.Int64
+			ping := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+				if probes.Add(1); ill.Load() {
+					w.WriteHeader(http.StatusServiceUnavailable)
 				}
-				r.c.proxy.wg.Wait()
+			})
+			meddle := func(w http.ResponseWriter, q *http.Request) {
+				if ill.Load() {
+					answer(0, "", 0, "")(w, q)
+				} else {
+					files(w, q)
+				}
 			}
-			read(1)
-			ill.Store(true)
-			r.meddle = answer(0, "", 0, "")
-			read(1) // in vain
-			read(0)
-			r.c.proxy.next = time.Time{}
-			if change != nil {
-				read(0) // the probe says it's still ill
-				r.c.proxy.next = time.Time{}
+			r := newRoute(t, meddle, func(p *Proxy) {
+				if p.Interval = 100 * time.Millisecond; probed {
+					p.Ping = ping
+				}
+			})
+			// until reads as long as they take the other way.
+			until := func(proxied bool) {
+				t.Helper()
+				for way := !proxied; way != proxied; {
+					direct := r.direct.Load()
+					if err := r.read(t, t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					way = r.direct.Load() == direct
+				}
 			}
-			ill.Store(false)
-			r.meddle = nil
-			if change != nil {
-				read(0) // the probe says it's well
+			for range 3 {
+				until(true)
+				ill.Store(true)
+				until(false)
+				ill.Store(false)
 			}
-			read(1)
+			if probed != (probes.Load() > 0) {
+				t.Errorf("%d probes", probes.Load())
+			}
 		})
-	}
-	if n := probes.Load(); n != 3 {
-		t.Errorf("%d probes", n)
 	}
 }
 

@@ -10,6 +10,9 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"vrafs/backend"
+	"vrafs/internal/hosts"
 )
 
 // A Reply is what a server said about a range.
@@ -52,22 +55,37 @@ func (c *Client) RangeWith(ctx context.Context, u *url.URL, h http.Header, d *De
 		return Reply{}, io.ErrUnexpectedEOF
 	}
 	if !c.proxy.serves(ctx) {
-		return c.read(ctx, c.direct, u, h, d, off)
+		return c.read(ctx, &c.direct, u, h, d, off)
 	}
-	rep, err := c.read(ctx, c.proxy.http, c.proxy.address(u), c.proxy.mark(ctx, h), d, off)
+	rep, err := c.read(ctx, &c.proxy.way, c.proxy.address(u), c.proxy.mark(ctx, h), d, off)
 	if ctx.Err() != nil || d.stopped || !c.proxy.failed(&rep, err) {
 		return rep, err
 	}
-	return c.read(ctx, c.direct, u, h, d, off)
+	return c.read(ctx, &c.direct, u, h, d, off)
 }
 
 // read is Range by one of the two ways.
-func (c *Client) read(ctx context.Context, way *http.Client, u *url.URL, h http.Header, d *Dest, off uint64) (Reply, error) {
+func (c *Client) read(ctx context.Context, w *way, u *url.URL, h http.Header, d *Dest, off uint64) (Reply, error) {
+	v, err := c.peer(w, u).Enter()
+	if err != nil {
+		return Reply{}, err
+	}
+	rep, err := c.exchange(ctx, w, u, h, d, off)
+	o := outcome(ctx, rep.Status, rep.N, err)
+	if d.stopped {
+		o = hosts.Alive
+	}
+	v.Leave(o, rep.N, reason(err))
+	return rep, err
+}
+
+// exchange is one request and its answer.
+func (c *Client) exchange(ctx context.Context, w *way, u *url.URL, h http.Header, d *Dest, off uint64) (Reply, error) {
 	off += d.done
 	h.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+d.left()-1))
 	ctx, cancel, watch := c.deadlines(ctx, d)
 	defer cancel()
-	resp, err := c.send(ctx, way, http.MethodGet, u, h, nil)
+	resp, err := c.send(ctx, w, http.MethodGet, u, h, nil)
 	if err != nil {
 		return Reply{}, err
 	}
@@ -87,9 +105,9 @@ func (c *Client) read(ctx context.Context, way *http.Client, u *url.URL, h http.
 	}
 	switch {
 	case errors.Is(err, errStatus):
-		err = statusError(u.Host, &rep)
+		err = statusError(w.host(u), &rep)
 	case err != nil:
-		err = failure(ctx, u.Host, err)
+		err = failure(ctx, w.host(u), err)
 	}
 	return rep, err
 }
@@ -101,6 +119,23 @@ func (c *Client) deadlines(ctx context.Context, d *Dest) (context.Context, conte
 	}
 	ctx, cancel := c.bound(ctx)
 	return ctx, cancel, func(body io.Reader) io.Reader { return body }
+}
+
+// outcome says what a request showed of its server; ctx is that of who reads.
+func outcome(ctx context.Context, status, n int, err error) hosts.Outcome {
+	switch {
+	case err == nil, errors.Is(err, io.ErrUnexpectedEOF):
+		return hosts.Alive
+	case ctx.Err() != nil:
+		return hosts.Unknown
+	case status >= http.StatusInternalServerError:
+		return hosts.Failed
+	case status >= http.StatusMultipleChoices, errors.Is(err, backend.ErrPermanent):
+		return hosts.Alive
+	case status == 0, n == 0 && errors.Is(err, errTimeout):
+		return hosts.Failed
+	}
+	return hosts.Unknown // some of the answer came
 }
 
 var (

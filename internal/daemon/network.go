@@ -1,0 +1,46 @@
+package daemon
+
+import (
+	"time"
+
+	"vrafs/backend/limit"
+	"vrafs/internal/backends"
+	"vrafs/internal/hosts"
+)
+
+// newNetwork makes what the back ends of all mounts share.
+func (d *Daemon) newNetwork() *backends.Network {
+	return &backends.Network{
+		Bytes: limit.New(d.cfg.Limits.FetchBytes),
+		Hosts: hosts.New(hosts.Options{Report: d.hostChanged}),
+	}
+}
+
+// hostChanged tells of a server that is left alone, and of its return.
+func (d *Daemon) hostChanged(c hosts.Change) {
+	what := map[bool]string{true: "host is left alone for moments", false: "host answers again"}[c.Away]
+	if _, due := d.troubles.meet(trouble{what: what, host: c.Host}, time.Now()); !due {
+		return
+	}
+	if c.Away {
+		d.log.Warn(what, "host", c.Host, "failures", c.Failures, "err", c.Cause)
+	} else {
+		d.log.Info(what, "host", c.Host, "failures", c.Failures, "after", c.Lasted.Round(time.Millisecond))
+	}
+}
+
+// networkFamilies are the counters of servers.
+func networkFamilies(s *familySet, n *backends.Network) {
+	for _, h := range n.Hosts.Stats() {
+		label := []string{"host", h.Host}
+		s.counter("vrafs_host_requests_total", "Requests that were sent to a server or proxy.", h.Requests, label...)
+		s.counter("vrafs_host_failures_total", "Of them, those without an answer or with a status from 500 on.", h.Failed, label...)
+		s.counter("vrafs_host_refused_total", "Requests that were not sent, since the host was left alone.", h.Refused, label...)
+		s.counter("vrafs_host_bytes_total", "Bytes that came from a server or proxy.", h.Bytes, label...)
+		away := 0.0
+		if h.Away {
+			away = 1
+		}
+		s.gauge("vrafs_host_away", "Whether a server is left alone after failures.", away, label...)
+	}
+}
