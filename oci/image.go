@@ -135,7 +135,7 @@ func choose(list []Descriptor, o Options) (Descriptor, error) {
 		}
 	}
 	if at < 0 {
-		return Descriptor{}, fmt.Errorf("%w: %s is wanted, there are: %s", ErrPlatform, want, platforms(list))
+		return Descriptor{}, fmt.Errorf("%w: %s is wanted, there are: %s", ErrPlatform, want, platformsOf(list))
 	}
 	return list[at], nil
 }
@@ -146,8 +146,8 @@ func isAttestation(d *Descriptor) bool {
 	return d.Annotations["vnd.docker.reference.type"] != "" || d.Platform != nil && d.Platform.OS == "unknown"
 }
 
-// platforms lists what there is, for a message.
-func platforms(list []Descriptor) string {
+// platformsOf lists what there is, for a message.
+func platformsOf(list []Descriptor) string {
 	var s string
 	for i := range list {
 		if p := list[i].Platform; p != nil && !isAttestation(&list[i]) && len(s) < 400 {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-	"github.com/opencontainers/go-digest"
 )
 
 // A registry is one repository, by the distribution API.
@@ -210,18 +209,6 @@ func (r *registry) manifest(ctx context.Context, ref Ref) ([]byte, Descriptor, e
 		d.Digest = said
 	}
 	return raw, d, nil
-}
-
-// has asks whether the blob is in the repository.
-func (r *registry) has(ctx context.Context, d digest.Digest) (bool, error) {
-	resp, err := r.do(ctx, call{method: http.MethodHead, url: r.at("blobs", d.String()), want: []int{200}})
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return true, resp.Body.Close()
 }
 
 // blob goes on where a broken connection left it.

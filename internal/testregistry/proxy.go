@@ -19,7 +19,10 @@ func Proxy(t testing.TB, target string, meddle func(http.ResponseWriter, *http.R
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }}
+	p := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(u)
+		r.SetXForwarded() // so that a registry sends its clients back here
+	}}
 	tr := &http.Transport{DisableCompression: true}
 	p.Transport, p.ErrorLog = tr, log.New(io.Discard, "", 0)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

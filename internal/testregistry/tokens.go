@@ -78,7 +78,6 @@ func (k *Tokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer k.mu.Unlock()
 	k.requests = append(k.requests, r.Method)
 	user, password, _ := r.BasicAuth()
-	repo := strings.TrimSuffix(strings.TrimPrefix(r.FormValue("scope"), "repository:"), ":pull")
 	switch {
 	case k.set.Down:
 		http.Error(w, "down", http.StatusServiceUnavailable)
@@ -86,14 +85,14 @@ func (k *Tokens) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "use GET", http.StatusMethodNotAllowed)
 	case k.set.User != "" && (user != k.set.User || password != k.set.Password):
 		http.Error(w, "who are you?", http.StatusUnauthorized)
-	case r.FormValue("service") != service || r.FormValue("client_id") == "":
+	case r.FormValue("service") != service || r.Method == http.MethodPost && r.FormValue("client_id") == "":
 		http.Error(w, "what service?", http.StatusBadRequest)
 	default:
 		shape := k.set.Shape
 		if shape == "" {
 			shape = "token"
 		}
-		answer := map[string]any{shape: k.sign(repo, k.life(), "pull")}
+		answer := map[string]any{shape: k.sign(k.life(), grants(r.Form["scope"]))}
 		if k.set.Life != 0 {
 			answer["expires_in"] = k.set.Life.Seconds()
 		}
@@ -115,17 +114,33 @@ func (k *Tokens) realm() (string, []byte) { return k.URL, k.identity.pem() }
 func (k *Tokens) pushToken(_ testing.TB, repo string) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.sign(repo, 10*time.Minute, "pull", "push")
+	return k.sign(10*time.Minute, []any{grant(repo, []string{"pull", "push"})})
+}
+
+// grants is the access that the scopes ask for: everybody gets all of it. A scope may
+// be a list, separated by blanks.
+func grants(scopes []string) []any {
+	list := []any{}
+	for _, s := range strings.Fields(strings.Join(scopes, " ")) {
+		if part := strings.Split(s, ":"); len(part) == 3 && part[0] == "repository" {
+			list = append(list, grant(part[1], strings.Split(part[2], ",")))
+		}
+	}
+	return list
+}
+
+func grant(repo string, actions []string) any {
+	return map[string]any{"type": "repository", "name": repo, "actions": actions}
 }
 
 // sign makes a JSON web token (RFC 7515) of the kind the registry reads.
-func (k *Tokens) sign(repo string, life time.Duration, actions ...string) string {
+func (k *Tokens) sign(life time.Duration, access []any) string {
 	now := time.Now()
 	text := part(map[string]any{"typ": "JWT", "alg": "ES256", "x5c": []string{base64.StdEncoding.EncodeToString(k.identity.der)}}) + "." +
 		part(map[string]any{
 			"iss": issuer, "sub": "", "aud": service, "jti": fmt.Sprint(len(k.requests)),
 			"nbf": now.Add(-time.Minute).Unix(), "iat": now.Unix(), "exp": now.Add(life).Unix(),
-			"access": []any{map[string]any{"type": "repository", "name": repo, "actions": actions}},
+			"access": access,
 		})
 	digest := sha256.Sum256([]byte(text))
 	r, s, err := ecdsa.Sign(rand.Reader, k.identity.key, digest[:])
