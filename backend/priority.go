@@ -3,8 +3,9 @@ package backend
 import "context"
 
 type (
-	originKey   struct{}
-	prefetchKey struct{}
+	originKey    struct{}
+	prefetchKey  struct{}
+	elsewhereKey struct{}
 )
 
 // FromOrigin asks a read to pass by every cache and peer on the way and to fetch
@@ -45,4 +46,16 @@ func IsPrefetch(ctx context.Context) bool {
 func Wanted(ctx context.Context) <-chan struct{} {
 	wanted, _ := ctx.Value(prefetchKey{}).(<-chan struct{})
 	return wanted
+}
+
+// Elsewhere marks a second request beside one that is late: it is to go another way
+// than the first, if there is one.
+func Elsewhere(ctx context.Context) context.Context {
+	return context.WithValue(ctx, elsewhereKey{}, true)
+}
+
+// WantsElsewhere reports whether ctx comes from Elsewhere.
+func WantsElsewhere(ctx context.Context) bool {
+	elsewhere, _ := ctx.Value(elsewhereKey{}).(bool)
+	return elsewhere
 }

@@ -101,10 +101,10 @@ func (b *blob) ReadTo(ctx context.Context, w io.Writer, off, n uint64) (uint64, 
 	return backend.ReadTo(ctx, b.Blob, w, off, n)
 }
 
-// Try takes n bytes for a demand if they are free now and nobody waits for them. The
-// caller gives them back.
+// Try takes what a demand of n bytes needs that are handed over while they come, if it is
+// free now and nobody waits for it. The caller gives it back.
 func (b *Bytes) Try(n uint64) (give func(), ok bool) {
-	w := &waiter{n: min(n, b.max), class: demand}
+	w := &waiter{n: min(n, window, b.max), class: demand}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.fits(w) {

@@ -86,11 +86,7 @@ func (o *Options) remote(h *config.HTTP, open func(httprange.Options) (remote, e
 	if err != nil {
 		return nil, nil, err
 	}
-	blobs := backend.Opener(r)
-	if o.Network.Bytes != nil {
-		blobs = o.Network.Bytes.Wrap(r)
-	}
-	return retry.New(blobs, retry.Options{Retries: int(h.RetryLimit)}), r.Close, nil
+	return retry.New(o.Network.wrap(r), retry.Options{Retries: int(h.RetryLimit)}), r.Close, nil
 }
 
 func (o *Options) http(h *config.HTTP) (httprange.Options, error) {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"time"
 
+	"vrafs/backend/hedge"
 	"vrafs/backend/limit"
 	"vrafs/internal/backends"
 	"vrafs/internal/hosts"
@@ -10,9 +11,11 @@ import (
 
 // newNetwork makes what the back ends of all mounts share.
 func (d *Daemon) newNetwork() *backends.Network {
+	bytes := limit.New(d.cfg.Limits.FetchBytes)
 	return &backends.Network{
-		Bytes: limit.New(d.cfg.Limits.FetchBytes),
+		Bytes: bytes,
 		Hosts: hosts.New(hosts.Options{Report: d.hostChanged}),
+		Hedge: hedge.New(hedge.Options{Room: bytes.Try}),
 	}
 }
 
@@ -31,6 +34,9 @@ func (d *Daemon) hostChanged(c hosts.Change) {
 
 // networkFamilies are the counters of servers.
 func networkFamilies(s *familySet, n *backends.Network) {
+	h := n.Hedge.Stats()
+	s.counter("vrafs_hedge_requests_total", "Second requests beside one that was late.", h.Sent)
+	s.counter("vrafs_hedge_wins_total", "Of them, those that were faster.", h.Won)
 	for _, h := range n.Hosts.Stats() {
 		label := []string{"host", h.Host}
 		s.counter("vrafs_host_requests_total", "Requests that were sent to a server or proxy.", h.Requests, label...)

@@ -1,0 +1,36 @@
+package hedge
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// times are how long the first bytes of recent reads took.
+type times struct {
+	mu   sync.Mutex
+	ring [64]time.Duration
+	n    int // ever
+}
+
+// known is how many times make a judgement.
+const known = 8
+
+func (t *times) add(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ring[t.n%len(t.ring)] = d
+	t.n++
+}
+
+// late is longer than 19 of 20 took, within the bounds of o.
+func (t *times) late(o *Options) time.Duration {
+	t.mu.Lock()
+	list := slices.Clone(t.ring[:min(t.n, len(t.ring))])
+	t.mu.Unlock()
+	if len(list) < known {
+		return o.First
+	}
+	slices.Sort(list)
+	return min(max(list[len(list)*19/20], o.Min), o.Max)
+}
