@@ -183,11 +183,30 @@ func (a *Access) certificates(host string) (*x509.CertPool, []tls.Certificate, e
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
-	var certs []tls.Certificate
-	if a.CAFile != "" {
-		if err := trust(pool, a.CAFile); err != nil {
+	trusted, shown, err := a.certificateFiles(host)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, path := range trusted {
+		if err := trust(pool, path); err != nil {
 			return nil, nil, err
 		}
+	}
+	var certs []tls.Certificate
+	for _, path := range shown {
+		c, err := tls.LoadX509KeyPair(path, strings.TrimSuffix(path, ".cert")+".key")
+		if err != nil {
+			return nil, nil, fmt.Errorf("certificates: %s: %w", path, err)
+		}
+		certs = append(certs, c)
+	}
+	return pool, certs, nil
+}
+
+// certificateFiles lists the files of certificates to trust, and of those to show.
+func (a *Access) certificateFiles(host string) (trusted, shown []string, err error) {
+	if a.CAFile != "" {
+		trusted = append(trusted, a.CAFile)
 	}
 	dirs := []string{a.CertDir}
 	if a.CertDir == "" {
@@ -202,22 +221,15 @@ func (a *Access) certificates(host string) (*x509.CertPool, []tls.Certificate, e
 			return nil, nil, fmt.Errorf("certificates: %w", err)
 		}
 		for _, e := range entries {
-			path := filepath.Join(dir, e.Name())
-			switch filepath.Ext(path) {
+			switch path := filepath.Join(dir, e.Name()); filepath.Ext(path) {
 			case ".crt":
-				if err := trust(pool, path); err != nil {
-					return nil, nil, err
-				}
+				trusted = append(trusted, path)
 			case ".cert":
-				c, err := tls.LoadX509KeyPair(path, strings.TrimSuffix(path, ".cert")+".key")
-				if err != nil {
-					return nil, nil, fmt.Errorf("certificates: %s: %w", path, err)
-				}
-				certs = append(certs, c)
+				shown = append(shown, path)
 			}
 		}
 	}
-	return pool, certs, nil
+	return trusted, shown, nil
 }
 
 func trust(pool *x509.CertPool, path string) error {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -21,6 +22,9 @@ type registry struct {
 	base   *url.URL // of /v2/REPO/
 	client *http.Client
 	conns  *http.Transport
+	access *Access
+	cred   Credential
+	scheme atomic.Pointer[string] // that manifests came by
 }
 
 // pullScope and pushScope are what tokens are asked for.
@@ -63,7 +67,7 @@ func dialRegistry(ctx context.Context, ref Ref, a *Access, scope string, scopes 
 		conns.CloseIdleConnections()
 		return nil, fmt.Errorf("registry %s: %w", ref.Registry, adviseRegistry(err, cred))
 	}
-	r := &registry{repo: repo, conns: conns}
+	r := &registry{repo: repo, conns: conns, access: a, cred: cred}
 	// The transport exchanges the scheme for the one that the registry answered with.
 	r.base = &url.URL{Scheme: repo.Scheme(), Host: repo.RegistryStr(), Path: "/v2/" + repo.RepositoryStr() + "/"}
 	r.client = &http.Client{Transport: auth}
@@ -204,6 +208,7 @@ func (r *registry) manifest(ctx context.Context, ref Ref) ([]byte, Descriptor, e
 	if err != nil {
 		return nil, Descriptor{}, fmt.Errorf("manifest %s: %w", id, redacted(err))
 	}
+	r.scheme.Store(&resp.Request.URL.Scheme)
 	d := Descriptor{MediaType: resp.Header.Get("Content-Type")}
 	if said, err := parseDigest(resp.Header.Get("Docker-Content-Digest")); err == nil {
 		d.Digest = said

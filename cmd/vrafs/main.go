@@ -139,7 +139,8 @@ func newProgram(name string) *program {
 		},
 	}
 	if name != nydusImage {
-		p.root.Commands = append(p.root.Commands, newLs(), newTree(), newCat(), newCache(), newCtl(), newKata(), newCopy(), newPush(), newPull(), newVersion())
+		p.root.Commands = append(p.root.Commands, newLs(), newTree(), newCat(), newCache(), newCtl(), newKata(), newCopy(), newPush(), newPull(),
+			newMount(), newUmount(), newVersion())
 	}
 	return p
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vrafs/internal/mountinfo"
 	"vrafs/internal/opener"
 )
 
@@ -47,7 +48,7 @@ func (c *Conn) FD() int { return c.fd }
 // descriptor, which is the Conn's from now on, dir the mountpoint. With an error it
 // stays the caller's.
 func Adopt(o opener.Opener, fd int, dir string) (*Conn, error) {
-	at, err := place(dir)
+	at, err := mountinfo.Place(dir)
 	if err != nil {
 		return nil, fmt.Errorf("mountpoint %s: %w", dir, err)
 	}
@@ -61,7 +62,7 @@ func Adopt(o opener.Opener, fd int, dir string) (*Conn, error) {
 // AdoptID is Adopt for a connection whose number is known. Its mount may have been
 // taken away from dir, and still be used by whoever had it open.
 func AdoptID(o opener.Opener, fd int, dir string, id uint32) (*Conn, error) {
-	at, err := place(dir)
+	at, err := mountinfo.Place(dir)
 	if err != nil {
 		at = dir // gone with its directory, so that nothing is mounted there
 	}
@@ -75,7 +76,7 @@ func AdoptID(o opener.Opener, fd int, dir string, id uint32) (*Conn, error) {
 // connectionID finds the connection of a mountpoint without asking the file system
 // behind it.
 func connectionID(o opener.Opener, dir string) (uint32, error) {
-	minor, err := mountedDevice(o, dir)
+	minor, err := mountinfo.Device(o, dir)
 	if err != nil {
 		return 0, fmt.Errorf("connection of %s: %w", dir, err)
 	}
@@ -122,7 +123,7 @@ func (c *Conn) Unmount() error {
 		return nil
 	}
 	c.mounted = false
-	if minor, err := mountedDevice(c.o, c.dir); err != nil || minor != c.id {
+	if minor, err := mountinfo.Device(c.o, c.dir); err != nil || minor != c.id {
 		return nil // somebody else has unmounted it, perhaps mounted something instead
 	}
 	if c.ended() && !dead(c.dir) {

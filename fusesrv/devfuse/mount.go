@@ -1,16 +1,13 @@
 package devfuse
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"vrafs/internal/mountinfo"
 	"vrafs/internal/opener"
 )
 
@@ -33,7 +30,7 @@ type MountOptions struct {
 // whoever looks into the mount waits. Without privileges fusermount3 mounts, and
 // only the user of the process can see the files.
 func Mount(dir string, o MountOptions) (*Conn, error) {
-	at, err := place(dir)
+	at, err := mountinfo.Place(dir)
 	if err != nil {
 		return nil, fmt.Errorf("mountpoint %s: %w", dir, err)
 	}
@@ -59,20 +56,6 @@ func Mount(dir string, o MountOptions) (*Conn, error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-// place gives the path of a mountpoint as the kernel has it: absolute, and without
-// links on the way. It doesn't ask for the mountpoint itself, which may be dead.
-func place(dir string) (string, error) {
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return "", err
-	}
-	parent, err := filepath.EvalSymlinks(filepath.Dir(abs))
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(parent, filepath.Base(abs)), nil
 }
 
 // mountDirectly mounts a new connection and gives its descriptor.
@@ -102,60 +85,11 @@ func mountData(fd int) string {
 		fd, os.Geteuid(), os.Getegid(), maxRead)
 }
 
-// mountedDevice gives the minor device number of what is mounted on dir last, out
-// of /proc/self/mountinfo: asking the mount itself might hang.
-func mountedDevice(o opener.Opener, dir string) (minor uint32, err error) {
-	f, err := o.Open("/proc/self/mountinfo", os.O_RDONLY, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	found := false
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		// id parent major:minor root mountpoint options ... - type source options
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 5 || unescape(fields[4]) != dir {
-			continue
-		}
-		_, text, _ := strings.Cut(fields[2], ":")
-		n, err := strconv.ParseUint(text, 10, 32)
-		if err != nil {
-			return 0, fmt.Errorf("/proc/self/mountinfo: %w", err)
-		}
-		minor, found = uint32(n), true
-	}
-	if err := lines.Err(); err != nil {
-		return 0, fmt.Errorf("/proc/self/mountinfo: %w", err)
-	}
-	if !found {
-		return 0, unix.EINVAL
-	}
-	return minor, nil
-}
-
-// unescape undoes the octal escapes of mountinfo.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
 // Mounted reports whether a FUSE file system is mounted on dir. It doesn't touch it.
 func Mounted(o opener.Opener, dir string) bool {
-	at, err := place(dir)
+	at, err := mountinfo.Place(dir)
 	if err == nil {
-		_, err = mountedDevice(o, at)
+		_, err = mountinfo.Device(o, at)
 	}
 	return err == nil
 }

@@ -127,6 +127,7 @@ var syscallPackages = []string{
 	"fusesrv/virtiofs", "fusesrv/devfuse", "fusesrv/passthrough", "fusesrv/imagefs", // queues, /dev/fuse, host files, preadv2
 	"blobcache", "backend/localfs", "backend/localdisk", // preadv2, leases, cachestat
 	"build", "internal/opener", "internal/daemon", "internal/keeper", "cmd", // lstat and xattrs; descriptors; signals, exec, limits
+	"internal/imagemount", // umount
 }
 
 func TestUnixSystemCallsStayWhereTheyAreTheSubject(t *testing.T) {

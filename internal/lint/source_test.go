@@ -99,6 +99,7 @@ var opensByPath = []string{
 	"internal/opener",
 	"cmd", "build", "oci", // programs, builder and converter: the user's own files
 	"internal/cli",        // the log file, before anything is served
+	"internal/imagemount", // commands that start and end a daemon, and what they leave for each other
 	"fusesrv/passthrough", // its subject is the host's directory, always below one descriptor
 }
 

@@ -73,12 +73,14 @@ type Layer struct {
 	MediaType string
 	DiffID    digest.Digest
 	Bytes     []byte
+	// Annotations of its descriptor, nil for none.
+	Annotations map[string]string
 }
 
 // NewLayer compresses a tar.
 func NewLayer(t testing.TB, plain []byte, c Compression) Layer {
 	t.Helper()
-	l := Layer{"application/vnd.oci.image.layer.v1.tar" + string(c), digest.FromBytes(plain), plain}
+	l := Layer{MediaType: "application/vnd.oci.image.layer.v1.tar" + string(c), DiffID: digest.FromBytes(plain), Bytes: plain}
 	var b bytes.Buffer
 	switch c {
 	case Gzip:
@@ -98,6 +100,20 @@ func NewLayer(t testing.TB, plain []byte, c Compression) Layer {
 	return l
 }
 
+// NydusBlob is a layer that is a data blob.
+func NydusBlob(blob []byte) Layer {
+	return Layer{MediaType: "application/vnd.oci.image.layer.nydus.blob.v1", DiffID: digest.FromBytes(blob), Bytes: blob,
+		Annotations: map[string]string{"containerd.io/snapshot/nydus-blob": "true"}}
+}
+
+// NydusBootstrap is the layer of a bootstrap.
+func NydusBootstrap(t testing.TB, boot []byte) Layer {
+	t.Helper()
+	l := NewLayer(t, Tar(t, Dir("image"), File("image/image.boot", string(boot))), Gzip)
+	l.Annotations = map[string]string{"containerd.io/snapshot/nydus-bootstrap": "true"}
+	return l
+}
+
 type object = map[string]any
 
 // Layout writes an image into the layout dir, which it makes if need be, under the name
@@ -114,7 +130,11 @@ func Manifest(t testing.TB, dir, tag, platform string, layers ...Layer) digest.D
 	diffs, descs, history := []digest.Digest{}, []object{}, []object{}
 	for i, l := range layers {
 		diffs = append(diffs, l.DiffID)
-		descs = append(descs, put(t, dir, l.MediaType, l.Bytes))
+		d := put(t, dir, l.MediaType, l.Bytes)
+		if l.Annotations != nil {
+			d["annotations"] = l.Annotations
+		}
+		descs = append(descs, d)
 		history = append(history, object{"created_by": "layer " + string(rune('a'+i)), "created": Time})
 	}
 	config := put(t, dir, "application/vnd.oci.image.config.v1+json", marshal(t, object{
