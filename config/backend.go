@@ -7,6 +7,7 @@ const (
 	defaultTimeout       = 5
 	defaultCheckInterval = 5
 	defaultCheckPause    = 300
+	defaultFailureLimit  = 5
 	defaultS3Endpoint    = "s3.amazonaws.com"
 )
 
@@ -71,11 +72,27 @@ func readRegistry(t table) *Registry {
 	t.secret("registry_token", &r.RegistryToken)
 	t.str("blob_url_scheme", &r.BlobURLScheme)
 	t.str("blob_redirected_host", &r.BlobRedirectedHost)
+	r.Mirrors = readMirrors(t)
 	return r
 }
 
+// readMirrors reads the mirrors of releases 2.1 to 2.3 (section 3.6).
+func readMirrors(t table) (list []Mirror) {
+	for _, s := range t.tables("mirrors") {
+		m := Mirror{HealthCheckInterval: defaultCheckInterval, FailureLimit: defaultFailureLimit}
+		s.url("host", &m.Host)
+		s.url("ping_url", &m.PingURL)
+		s.secrets("headers", &m.Headers)
+		s.bool("auth_through", &m.AuthThrough)
+		s.uint("health_check_interval", &m.HealthCheckInterval, math.MaxInt64)
+		s.uint8("failure_limit", &m.FailureLimit)
+		list = append(list, m)
+	}
+	return list
+}
+
 func readOSS(t table) *OSS {
-	o := &OSS{HTTP: readHTTP(t), Scheme: "https"}
+	o := &OSS{HTTP: readHTTP(t), Scheme: "https", Mirrors: readMirrors(t)}
 	readStore(t, &o.Scheme, &o.Endpoint, &o.BucketName, &o.ObjectPrefix, &o.AccessKeyID, &o.AccessKeySecret)
 	return o
 }

@@ -87,27 +87,39 @@ type Proxy struct {
 	DragonflySchedulerEndpoint URL    `json:"dragonfly_scheduler_endpoint"`
 }
 
+// A Mirror is a server that is asked before the origin. Times are in seconds.
+type Mirror struct {
+	Host                URL               `json:"host"`     // [scheme://]name[:port]
+	PingURL             URL               `json:"ping_url"` // or none
+	Headers             map[string]Secret `json:"headers"`
+	AuthThrough         bool              `json:"auth_through"` // it has credentials of its own
+	HealthCheckInterval uint64            `json:"health_check_interval"`
+	FailureLimit        uint8             `json:"failure_limit"` // in a row, then it is left alone
+}
+
 // Registry is an OCI distribution server.
 type Registry struct {
 	HTTP
-	Scheme             string `json:"scheme"` // "http" or "https", nothing else
-	Host               string `json:"host"`
-	Repo               string `json:"repo"`
-	Auth               Secret `json:"auth"` // base64 of user:password
-	RegistryToken      Secret `json:"registry_token"`
-	BlobURLScheme      string `json:"blob_url_scheme"`
-	BlobRedirectedHost string `json:"blob_redirected_host"`
+	Scheme             string   `json:"scheme"` // "http" or "https", nothing else
+	Host               string   `json:"host"`
+	Repo               string   `json:"repo"`
+	Auth               Secret   `json:"auth"` // base64 of user:password
+	RegistryToken      Secret   `json:"registry_token"`
+	BlobURLScheme      string   `json:"blob_url_scheme"`
+	BlobRedirectedHost string   `json:"blob_redirected_host"`
+	Mirrors            []Mirror `json:"mirrors,omitempty"`
 }
 
 // OSS is Alibaba Cloud's object store.
 type OSS struct {
 	HTTP
-	Scheme          string `json:"scheme"`
-	Endpoint        string `json:"endpoint"`
-	BucketName      string `json:"bucket_name"`
-	ObjectPrefix    string `json:"object_prefix"`
-	AccessKeyID     Secret `json:"access_key_id"`
-	AccessKeySecret Secret `json:"access_key_secret"`
+	Mirrors         []Mirror `json:"mirrors,omitempty"`
+	Scheme          string   `json:"scheme"`
+	Endpoint        string   `json:"endpoint"`
+	BucketName      string   `json:"bucket_name"`
+	ObjectPrefix    string   `json:"object_prefix"`
+	AccessKeyID     Secret   `json:"access_key_id"`
+	AccessKeySecret Secret   `json:"access_key_secret"`
 }
 
 // S3 is an object store that speaks Amazon's protocol.

@@ -107,6 +107,20 @@ func (t table) secret(key string, dst *Secret) {
 	}
 }
 
+// secrets reads a table of texts.
+func (t table) secrets(key string, dst *map[string]Secret) {
+	s, ok := t.table(key)
+	if !ok {
+		return
+	}
+	*dst = map[string]Secret{}
+	for name := range s.m {
+		var v Secret
+		s.secret(name, &v)
+		(*dst)[name] = v
+	}
+}
+
 func (t table) url(key string, dst *URL) {
 	var s string
 	if t.str(key, &s) {

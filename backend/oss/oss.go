@@ -14,6 +14,7 @@
 package oss
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base64"
@@ -31,6 +32,7 @@ type Options struct {
 	HTTP     httprange.Options
 	Scheme   string // "http" or "https"
 	Endpoint string // name[:port], to which the bucket's name is put in front
+	Host     string // of a mirror, asked instead of bucket.endpoint; or empty
 	Bucket   string
 	Prefix   string // of every object's name
 	// Both are empty for anonymous reading.
@@ -48,7 +50,7 @@ func New(o opener.Opener, opt Options) (*httprange.Store, error) {
 	}
 	s := &httprange.Store{
 		Client: client,
-		Base:   url.URL{Scheme: opt.Scheme, Host: opt.Bucket + "." + opt.Endpoint, Path: "/" + opt.Prefix},
+		Base:   url.URL{Scheme: opt.Scheme, Host: cmp.Or(opt.Host, opt.Bucket+"."+opt.Endpoint), Path: "/" + opt.Prefix},
 		Denied: "check access_key_id, access_key_secret and the clock; they must allow GetObject in " + opt.Bucket,
 	}
 	if opt.AccessKeyID != "" || opt.AccessKeySecret != "" {

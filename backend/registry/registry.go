@@ -30,7 +30,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 
@@ -53,6 +55,10 @@ type Options struct {
 	// BlobURLScheme and BlobRedirectedHost replace these parts of the addresses
 	// that the registry redirects to, unless empty.
 	BlobURLScheme, BlobRedirectedHost string
+	// Origin is the registry that this one mirrors, if that alone is to be shown
+	// credentials: this one gets what the origin has granted, or nothing where that would
+	// go from https to plain HTTP over a network, and its refusals are not answered.
+	Origin *Registry
 }
 
 var errDigest = errors.New("not the sha256 digest that registries name blobs by")
@@ -105,9 +111,9 @@ func (r *Registry) ask(ctx context.Context, id string, d *httprange.Dest, off ui
 		return httprange.Reply{}, err
 	}
 	defer leave()
-	g := r.auth.current()
+	g := r.grant()
 	rep, err := r.get(ctx, id, g.header, d, off)
-	if rep.Status == http.StatusUnauthorized {
+	if rep.Status == http.StatusUnauthorized && r.opt.Origin == nil {
 		if g, err = r.auth.answer(ctx, g, rep.Header.Values("WWW-Authenticate")); err != nil {
 			return rep, err
 		}
@@ -119,6 +125,33 @@ func (r *Registry) ask(ctx context.Context, id string, d *httprange.Dest, off ui
 		r.first.open()
 	}
 	return rep, r.explain(rep, err)
+}
+
+// grant is what to send with a request.
+func (r *Registry) grant() *grant {
+	o := r.opt.Origin
+	if o == nil {
+		return r.auth.current()
+	}
+	if o.opt.Scheme == "https" && r.opt.Scheme == "http" && !loopback(r.opt.Host) && !r.opt.HTTP.SkipVerify {
+		return &grant{}
+	}
+	return o.auth.current()
+}
+
+// loopback reports whether a host is this one.
+func loopback(host string) bool {
+	u := url.URL{Host: host}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Probe reports whether the registry is alive; u is nil or an address for this.
+func (r *Registry) Probe(ctx context.Context, u *url.URL) error {
+	if u == nil {
+		u = &url.URL{Scheme: r.opt.Scheme, Host: r.opt.Host, Path: "/v2/"}
+	}
+	return r.client.Probe(ctx, u)
 }
 
 // explain adds what to do about a registry that doesn't let us in, unless that is

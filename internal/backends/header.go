@@ -20,12 +20,17 @@ func HeaderOf(environ []string) (http.Header, error) {
 		if !ok {
 			continue
 		}
-		if name == "" || strings.ContainsFunc(name, notInName) || strings.ContainsFunc(value, notInValue) {
+		if !validHeader(name, value) {
 			return nil, fmt.Errorf("environment variable %.80q: not an HTTP header; unset it", variable)
 		}
 		h.Set(name, value)
 	}
 	return h, nil
+}
+
+// validHeader reports whether a header can be sent.
+func validHeader(name, value string) bool {
+	return name != "" && !strings.ContainsFunc(name, notInName) && !strings.ContainsFunc(value, notInValue)
 }
 
 func notInName(r rune) bool {

@@ -1,9 +1,14 @@
 package backends
 
 import (
+	"cmp"
+	"slices"
+	"sync"
+
 	"vrafs/backend"
 	"vrafs/backend/hedge"
 	"vrafs/backend/limit"
+	"vrafs/internal/health"
 	"vrafs/internal/hosts"
 )
 
@@ -16,6 +21,54 @@ type Network struct {
 	Hosts *hosts.Table
 	// Hedge asks a second time for what is late.
 	Hedge *hedge.Hedger
+
+	mu     sync.Mutex
+	places map[*watched]bool
+}
+
+// A watched place is a proxy or a mirror in use.
+type watched struct {
+	Place
+	health *health.Health
+}
+
+// A Place is a proxy or a mirror, as the back ends that use it see it.
+type Place struct {
+	Kind, Host string // Kind is proxy or mirror
+	Sick       bool   // some pass by it
+}
+
+// watch lists a place until forget is called.
+func (n *Network) watch(kind, host string, h *health.Health) (forget func()) {
+	w := &watched{Place{Kind: kind, Host: host}, h}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.places == nil {
+		n.places = map[*watched]bool{}
+	}
+	n.places[w] = true
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.places, w)
+	}
+}
+
+// Places are the proxies and mirrors in use, each once.
+func (n *Network) Places() []Place {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	sick := map[Place]bool{}
+	for w := range n.places {
+		sick[w.Place] = sick[w.Place] || w.health.Sick()
+	}
+	list := make([]Place, 0, len(sick))
+	for p, s := range sick {
+		p.Sick = s
+		list = append(list, p)
+	}
+	slices.SortFunc(list, func(a, b Place) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Host, b.Host)) })
+	return list
 }
 
 // wrap puts around a back end what all of them need.

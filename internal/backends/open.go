@@ -15,6 +15,7 @@ import (
 	"vrafs/backend/retry"
 	"vrafs/backend/s3"
 	"vrafs/config"
+	"vrafs/internal/health"
 	"vrafs/internal/httprange"
 	"vrafs/internal/opener"
 )
@@ -53,13 +54,11 @@ func Open(b *config.Backend, o Options) (backend.Opener, func(), error) {
 		disk, err := localdisk.New(o.Opener, localdisk.Options{Path: b.LocalDisk.DevicePath, Whole: b.LocalDisk.DisableGPT})
 		return disk, func() {}, err
 	case config.RegistryType:
-		return o.remote(&b.Registry.HTTP, func(h httprange.Options) (remote, error) {
-			return registry.New(o.Opener, o.registry(b.Registry, h))
-		})
+		return o.remote(&b.Registry.HTTP, func(h httprange.Options) (remote, error) { return o.openRegistry(b.Registry, h) })
 	case config.S3Type:
 		return o.remote(&b.S3.HTTP, func(h httprange.Options) (remote, error) { return s3.New(o.Opener, s3Options(b.S3, h)) })
 	case config.OSSType:
-		return o.remote(&b.OSS.HTTP, func(h httprange.Options) (remote, error) { return oss.New(o.Opener, ossOptions(b.OSS, h)) })
+		return o.remote(&b.OSS.HTTP, func(h httprange.Options) (remote, error) { return o.openOSS(b.OSS, h) })
 	case config.HTTPProxyType:
 		return o.remote(&b.HTTPProxy.HTTP, func(h httprange.Options) (remote, error) {
 			return httpproxy.New(o.Opener, httpproxy.Options{HTTP: h, Addr: b.HTTPProxy.Addr.Reveal(), Path: b.HTTPProxy.Path})
@@ -93,6 +92,7 @@ func (o *Options) http(h *config.HTTP) (httprange.Options, error) {
 	proxy, err := o.proxy(&h.Proxy)
 	return httprange.Options{
 		SkipVerify: h.SkipVerify, CAFiles: h.CACertFiles, Header: o.Header, Proxy: proxy, Hosts: o.Network.Hosts,
+		Watch:   func(host string, h *health.Health) func() { return o.Network.watch("proxy", host, h) },
 		Timeout: time.Duration(h.Timeout) * time.Second, ConnectTimeout: time.Duration(h.ConnectTimeout) * time.Second,
 	}, err
 }

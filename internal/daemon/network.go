@@ -37,16 +37,22 @@ func networkFamilies(s *familySet, n *backends.Network) {
 	h := n.Hedge.Stats()
 	s.counter("vrafs_hedge_requests_total", "Second requests beside one that was late.", h.Sent)
 	s.counter("vrafs_hedge_wins_total", "Of them, those that were faster.", h.Won)
+	for _, p := range n.Places() {
+		s.gauge("vrafs_place_used", "Whether a proxy or mirror is used; 0 while reads pass by it.", float(!p.Sick), "kind", p.Kind, "host", p.Host)
+	}
 	for _, h := range n.Hosts.Stats() {
 		label := []string{"host", h.Host}
 		s.counter("vrafs_host_requests_total", "Requests that were sent to a server or proxy.", h.Requests, label...)
 		s.counter("vrafs_host_failures_total", "Of them, those without an answer or with a status from 500 on.", h.Failed, label...)
 		s.counter("vrafs_host_refused_total", "Requests that were not sent, since the host was left alone.", h.Refused, label...)
 		s.counter("vrafs_host_bytes_total", "Bytes that came from a server or proxy.", h.Bytes, label...)
-		away := 0.0
-		if h.Away {
-			away = 1
-		}
-		s.gauge("vrafs_host_away", "Whether a server is left alone after failures.", away, label...)
+		s.gauge("vrafs_host_away", "Whether a server is left alone after failures.", float(h.Away), label...)
 	}
+}
+
+func float(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }

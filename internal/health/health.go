@@ -30,6 +30,8 @@ type Options struct {
 	Pause time.Duration
 	// Probe asks the place how it is, and ends with ctx; nil: it can't be asked.
 	Probe func(ctx context.Context) error
+	// WhenSick probes only a place that is sick.
+	WhenSick bool
 }
 
 // A Health is that of one place. Make it with New.
@@ -73,11 +75,18 @@ func (h *Health) Well() bool {
 	if h.opt.Probe == nil {
 		return !h.sick || !now.Before(h.until)
 	}
-	if !h.probing && !h.closed && now.Sub(h.probed) >= h.opt.Interval {
+	if !h.probing && !h.closed && now.Sub(h.probed) >= h.opt.Interval && (h.sick || !h.opt.WhenSick) {
 		h.probing = true
 		h.wg.Go(h.watch)
 	}
 	return !h.sick
+}
+
+// Sick reports whether the place is not used, and doesn't count as a use.
+func (h *Health) Sick() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sick && (h.opt.Probe != nil || time.Now().Before(h.until))
 }
 
 // Failed notes that the place did not do its work.
@@ -120,7 +129,7 @@ func (h *Health) probe() bool {
 		h.failures = 0
 	}
 	h.probed = time.Now()
-	h.probing = !h.closed && h.probed.Sub(h.used) < h.opt.Pause
+	h.probing = !h.closed && h.probed.Sub(h.used) < h.opt.Pause && (h.sick || !h.opt.WhenSick)
 	return h.probing
 }
 

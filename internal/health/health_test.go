@@ -111,3 +111,32 @@ func TestCloseEndsAProbe(t *testing.T) {
 	h.Close()
 	h.Well() // starts nothing more
 }
+
+func TestPlacesMayBeProbedOnlyWhenSick(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		probes, down := 0, true
+		h := New(Options{Interval: time.Second, Pause: time.Hour, WhenSick: true, Probe: func(context.Context) error {
+			if probes++; down {
+				return errDown
+			}
+			return nil
+		}})
+		defer h.Close()
+		h.Well()
+		pass(time.Minute)
+		if probes != 0 || h.Sick() {
+			t.Errorf("%d probes of a place that is well", probes)
+		}
+		h.Failed()
+		h.Well()
+		pass(2*time.Second + 1)
+		if probes != 3 || !h.Sick() {
+			t.Errorf("%d probes of a sick place", probes)
+		}
+		down = false
+		pass(time.Minute)
+		if probes != 4 || h.Sick() {
+			t.Errorf("%d probes until it is well", probes)
+		}
+	})
+}

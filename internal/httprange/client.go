@@ -40,6 +40,7 @@ import (
 	"time"
 
 	"vrafs/backend"
+	"vrafs/internal/health"
 	"vrafs/internal/hosts"
 	"vrafs/internal/opener"
 )
@@ -58,6 +59,8 @@ type Options struct {
 	Socket string
 	// Hosts says which servers and proxies are asked, and counts; nil asks them all.
 	Hosts *hosts.Table
+	// Watch, if set, is told of a proxy that may be passed by, until forget is called.
+	Watch func(host string, h *health.Health) (forget func())
 }
 
 // UserAgent is what nydusd calls itself; servers and proxies have rules for it.
@@ -129,6 +132,9 @@ func New(o opener.Opener, opt Options) (*Client, error) {
 	c := &Client{opt: opt, direct: way{http: plainClient(transport)}}
 	if opt.Proxy.URL != nil {
 		c.proxy.init(opt.Proxy, transport.Clone())
+		if u := opt.Proxy.URL(); u != nil && opt.Proxy.Fallback && opt.Watch != nil {
+			c.proxy.forget = opt.Watch(u.Host, c.proxy.health)
+		}
 	}
 	return c, nil
 }

@@ -47,12 +47,13 @@ type proxy struct {
 	way    // without a client: there is no proxy
 	ping   *http.Client
 	health *health.Health
+	forget func() // that it is watched
 }
 
 var errNoProxy = errors.New("the proxy was taken away in this moment")
 
 func (x *proxy) init(p Proxy, t *http.Transport) {
-	x.Proxy, x.ping = p, plainClient(t.Clone())
+	x.Proxy, x.ping, x.forget = p, plainClient(t.Clone()), func() {}
 	// A nil address would send straight to the origin what is meant for a proxy, also
 	// what the proxy was to put into TLS.
 	t.Proxy = func(*http.Request) (*url.URL, error) {
@@ -64,7 +65,7 @@ func (x *proxy) init(p Proxy, t *http.Transport) {
 	x.way = way{http: plainClient(t), via: p.URL}
 	o := health.Options{Interval: p.Interval, Pause: p.Pause}
 	if p.Ping != nil {
-		o.Probe = func(ctx context.Context) error { return probe(ctx, x.ping, p.Ping, nil) }
+		o.Probe = func(ctx context.Context) error { return probe(ctx, x.ping, p.Ping, nil, http.StatusBadRequest) }
 	}
 	x.health = health.New(o)
 }
@@ -73,6 +74,7 @@ func (x *proxy) close() {
 	if x.http == nil {
 		return
 	}
+	x.forget()
 	x.health.Close()
 	x.http.CloseIdleConnections()
 	x.ping.CloseIdleConnections()
@@ -89,10 +91,16 @@ func (x *proxy) serves(ctx context.Context) bool {
 	return !backend.WantsOrigin(ctx) && x.health.Well()
 }
 
+// Probe reports whether the server of u is alive: it answers, and not that it is in
+// trouble.
+func (c *Client) Probe(ctx context.Context, u *url.URL) error {
+	return probe(ctx, c.direct.http, u, c.opt.Header, http.StatusInternalServerError)
+}
+
 var errSick = errors.New("the answer is no success")
 
-// probe asks for u with some headers; success is an answer with a status below 400.
-func probe(ctx context.Context, way *http.Client, u *url.URL, h http.Header) error {
+// probe asks for u with some headers; success is an answer with a status below limit.
+func probe(ctx context.Context, way *http.Client, u *url.URL, h http.Header, limit int) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return err
@@ -107,7 +115,7 @@ func probe(ctx context.Context, way *http.Client, u *url.URL, h http.Header) err
 		return err
 	}
 	drain(resp.Body)
-	if resp.StatusCode >= 400 {
+	if resp.StatusCode >= limit {
 		return errSick
 	}
 	return nil

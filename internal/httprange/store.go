@@ -41,6 +41,9 @@ func (s *Store) Open(_ context.Context, id string) (backend.Blob, error) {
 	}), nil
 }
 
+// Probe reports whether the server of u is alive.
+func (s *Store) Probe(ctx context.Context, u *url.URL) error { return s.Client.Probe(ctx, u) }
+
 // Close drops connections.
 func (s *Store) Close() { s.Client.Close() }
 
