@@ -35,7 +35,7 @@ func (a *archive) open(src Source, out *blobWriter) (io.Reader, error) {
 	switch {
 	case err != nil && err != io.EOF:
 		return nil, err
-	case bytes.Equal(head, zstdMagic):
+	case isZstd(head):
 		return nil, errors.New("a zstd stream cannot be referred to")
 	case !bytes.HasPrefix(head, gzipMagic):
 		return br, nil

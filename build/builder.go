@@ -26,9 +26,9 @@ type builder struct {
 	parent *image
 	root   *node
 
-	archive  archive // if the data stays in one
-	maxHoles uint64  // chunks of holes that a tar may have
-	res      Result
+	archive archive // if the data stays in one
+	limits  tarLimits
+	res     Result
 }
 
 // Build makes one image or one layer. It reads src once, writes to sink and
@@ -53,7 +53,7 @@ func newBuilder(src Source, sink Sink, o Options) (*builder, error) {
 		return nil, err
 	}
 	own := &blobOut{table: -1, off: o.BlobOffset, align: o.AlignedChunk || o.Version == rafs.V6}
-	return &builder{src: src, sink: sink, o: o, set: newChunkSet(), own: own, maxHoles: maxHoleChunks}, nil
+	return &builder{src: src, sink: sink, o: o, set: newChunkSet(), own: own, limits: defaultTarLimits}, nil
 }
 
 func (b *builder) run(ctx context.Context) error {

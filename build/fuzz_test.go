@@ -65,7 +65,7 @@ func fuzzBuild(typ SourceType, data []byte, o Options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.maxHoles = 1000
+	b.limits.holes = 1000
 	if err := b.run(context.Background()); err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func FuzzLayers(f *testing.F) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				b.maxHoles = 1000
+				b.limits.holes = 1000
 				if err := b.run(context.Background()); err != nil {
 					return
 				}

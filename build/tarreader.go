@@ -61,18 +61,18 @@ type tarEntry struct {
 type extent struct{ off, len uint64 }
 
 // A tarReader reads a tar strictly forward. Unlike archive/tar it keeps binary
-// and empty PAX values, gives the offset of everything, hands out the sparse map
-// and reads on over the end mark of concatenated archives.
+// and empty PAX values, gives the offset of everything and hands out the sparse map.
 type tarReader struct {
 	r      io.Reader
 	pos    uint64 // bytes consumed
 	left   uint64 // stored bytes of the current entry not read yet
 	pad    uint64 // bytes after them
 	global map[string]string
+	limits tarLimits
 	blk    [tarBlockSize]byte
 }
 
-func newTarReader(r io.Reader) *tarReader { return &tarReader{r: r} }
+func newTarReader(r io.Reader) *tarReader { return &tarReader{r: r, limits: defaultTarLimits} }
 
 // errAt is an error of class ErrSource that names the place.
 func (t *tarReader) errAt(off uint64, format string, a ...any) error {
@@ -124,10 +124,14 @@ func (t *tarReader) skip() error {
 	return nil
 }
 
-// block reads the next header block. It passes over zero blocks, so that
-// concatenated archives are read to the end, and returns io.EOF at the end.
+// block reads the next header block. It passes over a single block of zeros. Two of
+// them end the archive (io.EOF): what follows is read, since it belongs to the source,
+// and ignored, as all that unpack layers do.
 func (t *tarReader) block() error {
-	for {
+	for zeros := 0; ; zeros++ {
+		if zeros == 2 {
+			return t.drain()
+		}
 		err := t.full(t.blk[:])
 		if err == io.ErrUnexpectedEOF && isZero(t.blk[:]) {
 			return io.EOF // a short final block of zeros
@@ -140,6 +144,17 @@ func (t *tarReader) block() error {
 		}
 		clear(t.blk[:])
 	}
+}
+
+// drain reads what is after the end mark and returns io.EOF.
+func (t *tarReader) drain() error {
+	n, err := io.CopyN(io.Discard, t.r, int64(t.limits.tail)+1)
+	at := t.pos
+	t.pos += uint64(n)
+	if err == nil {
+		return t.errAt(at, "more than %d bytes after the end of the archive", t.limits.tail)
+	}
+	return err
 }
 
 func isZero(p []byte) bool {
@@ -165,6 +180,9 @@ func (t *tarReader) next() (*tarEntry, error) {
 	}
 	x := tarExtensions{start: math.MaxUint64}
 	for {
+		if t.pos > t.limits.size {
+			return nil, t.errAt(at, "more than %d bytes of tar", t.limits.size)
+		}
 		clear(t.blk[:])
 		if err := t.block(); err != nil {
 			if err == io.EOF && x.start == math.MaxUint64 {
@@ -313,6 +331,9 @@ func (t *tarReader) finish(e *tarEntry, pax map[string]string, sparse00 []string
 	}
 	if e.size > math.MaxInt64 {
 		return t.errAt(e.off, "size %d", e.size)
+	}
+	if e.size > t.limits.size {
+		return t.errAt(e.off, "%d bytes of data: more than %d bytes of tar", e.size, t.limits.size)
 	}
 	e.stored = e.size
 	t.left, t.pad = e.stored, padding(e.stored)

@@ -1,56 +1,29 @@
 package build
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"time"
-
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 )
 
 // tarBuffer is how much of a stream is read at once.
 const tarBuffer = 256 << 10
 
-// maxHoleChunks bounds the chunks of all holes of all sparse files together:
-// a few bytes of a hostile tar can claim any number of them.
-const maxHoleChunks = 1 << 24
-
-// Magic numbers of compressed streams (RFC 1952, RFC 8878).
-var (
-	gzipMagic = []byte{0x1f, 0x8b, 0x08}
-	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
-)
-
-// decompressed gives the plain bytes of r, which may be gzip, zstd or plain. The
-// first bytes decide. close releases what the decoder holds.
-func decompressed(r io.Reader) (plain io.Reader, closeReader func(), err error) {
-	br := bufio.NewReaderSize(r, tarBuffer)
-	head, err := br.Peek(len(zstdMagic))
-	if err != nil && err != io.EOF {
-		return nil, nil, err
-	}
-	switch {
-	case bytes.HasPrefix(head, gzipMagic):
-		z, err := gzip.NewReader(br)
-		if err != nil {
-			return nil, nil, err
-		}
-		return bufio.NewReaderSize(z, tarBuffer), func() { _ = z.Close() }, nil
-	case bytes.Equal(head, zstdMagic):
-		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
-		if err != nil {
-			return nil, nil, err
-		}
-		return bufio.NewReaderSize(z, tarBuffer), z.Close, nil
-	default:
-		return br, func() {}, nil
-	}
+// tarLimits bound what a tar may make of few bytes: a compressed one grows a
+// thousandfold and more, and need never end.
+type tarLimits struct {
+	size     uint64 // bytes of the plain tar
+	tail     uint64 // bytes after the end of the archive, and of zeros after a gzip stream
+	names    uint64 // entries
+	metadata uint64 // bytes of names, link targets and extended attributes
+	holes    uint64 // chunks of the holes of all sparse files together
 }
+
+// defaultTarLimits are far above what images have: a tar of a tebibyte takes a
+// quarter of an hour to read.
+var defaultTarLimits = tarLimits{size: 1 << 40, tail: 1 << 30, names: 1 << 23, metadata: 1 << 30, holes: 1 << 24}
 
 // A tarSource turns a tar into a tree and hands its data to a pipeline, strictly
 // in order.
@@ -61,6 +34,8 @@ type tarSource struct {
 	tree  *tarTree
 	job   *job
 	holes uint64 // chunks of holes that may still come
+
+	names, metadata uint64 // so far
 }
 
 func (b *builder) dumpTar(ctx context.Context) error {
@@ -70,7 +45,8 @@ func (b *builder) dumpTar(ctx context.Context) error {
 		return fmt.Errorf("%w: %s: %w", ErrSource, b.src.path, err)
 	}
 	defer closeReader()
-	s := &tarSource{t: newTarReader(r), p: b.pipeline(), b: b, tree: b.tarTree(), holes: b.maxHoles}
+	s := &tarSource{t: newTarReader(r), p: b.pipeline(), b: b, tree: b.tarTree(), holes: b.limits.holes}
+	s.t.limits = b.limits
 	s.p.start(ctx, b.o.Workers)
 	if err := s.p.finish(s.read()); err != nil {
 		if errors.Is(err, ErrSource) {
@@ -109,6 +85,9 @@ func (s *tarSource) read() error {
 		if s.b.src.estargz() && estargzEntry(e.name) {
 			continue
 		}
+		if err := s.account(e); err != nil {
+			return err
+		}
 		in, err := s.tree.add(e)
 		if err != nil {
 			return s.t.errAt(e.off, "%q: %v", e.name, err)
@@ -130,6 +109,23 @@ func (s *tarSource) read() error {
 	}
 	if s.job != nil {
 		s.p.put(s.job)
+	}
+	return nil
+}
+
+// account refuses more entries, or more about them, than the limits allow.
+func (s *tarSource) account(e *tarEntry) error {
+	l := &s.b.limits
+	s.names++
+	s.metadata += uint64(len(e.name) + len(e.link))
+	for _, x := range e.xattrs {
+		s.metadata += uint64(len(x.name) + len(x.value))
+	}
+	switch {
+	case s.names > l.names:
+		return s.t.errAt(e.off, "more than %d entries", l.names)
+	case s.metadata > l.metadata:
+		return s.t.errAt(e.off, "more than %d bytes of names, link targets and extended attributes", l.metadata)
 	}
 	return nil
 }

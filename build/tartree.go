@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"vrafs/rafs"
@@ -236,5 +237,10 @@ func (e *tarEntry) inode() (*inode, error) {
 	if in.isLink() {
 		in.mode |= 0o777 // all that Linux gives a symlink, whatever the header says
 	}
+	// What has no name space that Linux knows, as macOS writes, no unpacker can set.
+	e.xattrs = slices.DeleteFunc(e.xattrs, func(x xattr) bool {
+		_, _, ok := xattrIndex(x.name)
+		return !ok
+	})
 	return in, in.setXattrs(e.xattrs)
 }
