@@ -139,7 +139,7 @@ func newProgram(name string) *program {
 		},
 	}
 	if name != nydusImage {
-		p.root.Commands = append(p.root.Commands, newLs(), newTree(), newCat(), newCache(), newCtl(), newKata(), newCopy(), newPush(), newPull(),
+		p.root.Commands = append(p.root.Commands, newLs(), newTree(), newCat(), newCache(), newCtl(), newKata(), newDoctor(), newCopy(), newPush(), newPull(),
 			newMount(), newUmount(), newVersion())
 	}
 	return p

@@ -23,6 +23,7 @@ type program struct {
 	fuse          daemon.FUSE
 	prefetchFiles string
 	keeper        string   // on or off
+	checkOnly     bool     // say whether the command line is good, and serve nothing
 	keeperLink    string   // what a keeper, or its server, was started for; "" by anybody else
 	ignored       []string // options of other daemons that were given
 }
@@ -120,6 +121,7 @@ func (p *program) virtiofsOptions() []*cli.Option {
 		{Long: "tag", Value: "tag", Help: "Tag for front-ends that ask the device for it", Set: cli.Str(&v.Tag)},
 		{Long: "any-memory", Help: "Accept guest memory in files on block devices, not only on tmpfs and hugetlbfs", Set: cli.Flag(&v.AnyMemory)},
 		{Long: "orphan-timeout", Value: "seconds", Help: "Exit after this time without front-end once the parent or the socket's directory is gone; 0 for never", Default: "10", Set: seconds(&v.OrphanAfter)},
+		{Long: "check-arguments", Help: "Only check the command line", Hidden: true, Set: cli.Flag(&p.checkOnly)},
 	}
 }
 
@@ -156,6 +158,9 @@ func (p *program) runFUSE(ctx context.Context, env *cli.Env) error {
 }
 
 func (p *program) runVirtioFS(ctx context.Context, env *cli.Env) error {
+	if p.checkOnly {
+		return nil // the parser has checked it
+	}
 	p.cfg.VirtioFS = &p.virtiofs
 	return p.serve(ctx, env)
 }

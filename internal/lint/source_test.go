@@ -100,6 +100,7 @@ var opensByPath = []string{
 	"cmd", "build", "oci", // programs, builder and converter: the user's own files
 	"internal/cli",        // the log file, before anything is served
 	"internal/imagemount", // commands that start and end a daemon, and what they leave for each other
+	"kata/doctor",         // looks over a node for its operator, and serves nothing
 	"fusesrv/passthrough", // its subject is the host's directory, always below one descriptor
 }
 
