@@ -88,5 +88,6 @@ func (d *Daemon) SetOverride(id string, values map[string]string) error {
 	if err := d.overrides.set(id, values); err != nil {
 		return err
 	}
+	d.troubles.over(id) // what goes on after the change is news
 	return d.tree.save()
 }

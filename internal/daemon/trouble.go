@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -78,4 +79,12 @@ func (s *troubles) forget(now time.Time) {
 			delete(s.m, t)
 		}
 	}
+}
+
+// over forgets the troubles of a mount, with "" those of all of them: somebody has
+// done something about it, and wants to hear how it goes on.
+func (s *troubles) over(place string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.m, func(t trouble, _ *told) bool { return place == "" || t.place == place })
 }

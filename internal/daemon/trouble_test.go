@@ -56,3 +56,23 @@ func TestTroublesAreBounded(t *testing.T) {
 		t.Errorf("%d remembered, %d told of", len(s.m), due)
 	}
 }
+
+// TestTroubleIsNewsAfterAChange of what the API set for its mount.
+func TestTroubleIsNewsAfterAChange(t *testing.T) {
+	var s troubles
+	now := time.Now()
+	mine, other := trouble{"auth", "h", "/a"}, trouble{"auth", "h", "/b"}
+	s.meet(mine, now)
+	s.meet(other, now)
+	s.over("/a")
+	if _, due := s.meet(mine, now); !due {
+		t.Error("the same trouble is not told of after the change")
+	}
+	if _, due := s.meet(other, now); due {
+		t.Error("another mount's trouble is told of again")
+	}
+	s.over("")
+	if _, due := s.meet(other, now); !due {
+		t.Error("a change for all mounts changes nothing for one")
+	}
+}
