@@ -215,6 +215,7 @@ func TestFailedStartLeavesNoMount(t *testing.T) {
 	if err := p.wait(); exitStatus(err) != 1 || h.mounted(t) {
 		t.Error(err, "mounted:", h.mounted(t))
 	}
+	<-p.eof // the log may be read later than the end is seen
 	if log := p.log(); !strings.Contains(log, damaged) {
 		t.Error("the error does not name the file:", log)
 	}
