@@ -19,12 +19,17 @@ import (
 // sendRead has the guest ask for the beginning of a file, and waits for no answer.
 func (g *guest) sendRead(t *testing.T, client int, path string) {
 	t.Helper()
-	c := g.clients[client]
-	e, err := walk(c, path)
+	e, err := walk(g.clients[client], path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Send(&vhostusertest.Request{Op: uint32(fusesrv.OpRead), Node: e.Node, Args: vhostusertest.ReadArgs(0, 0, 4096), Room: 4096}); err != nil {
+	g.sendReadOf(t, client, e.Node)
+}
+
+func (g *guest) sendReadOf(t *testing.T, client int, node uint64) {
+	t.Helper()
+	c := g.clients[client]
+	if _, err := c.Send(&vhostusertest.Request{Op: uint32(fusesrv.OpRead), Node: node, Args: vhostusertest.ReadArgs(0, 0, 4096), Room: 4096}); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Ring.Kick(); err != nil {
