@@ -6,6 +6,7 @@ type (
 	originKey    struct{}
 	prefetchKey  struct{}
 	elsewhereKey struct{}
+	peersKey     struct{}
 )
 
 // FromOrigin asks a read to pass by every cache and peer on the way and to fetch
@@ -58,4 +59,16 @@ func Elsewhere(ctx context.Context) context.Context {
 func WantsElsewhere(ctx context.Context) bool {
 	elsewhere, _ := ctx.Value(elsewhereKey{}).(bool)
 	return elsewhere
+}
+
+// ForPeers marks a read that takes more along than is wanted, since what is on the way
+// shares it with others. It is not to be asked of the origin itself: there it fails.
+func ForPeers(ctx context.Context) context.Context {
+	return context.WithValue(ctx, peersKey{}, true)
+}
+
+// IsForPeers reports whether ctx comes from ForPeers.
+func IsForPeers(ctx context.Context) bool {
+	peers, _ := ctx.Value(peersKey{}).(bool)
+	return peers
 }

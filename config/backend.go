@@ -8,6 +8,8 @@ const (
 	defaultCheckInterval = 5
 	defaultCheckPause    = 300
 	defaultFailureLimit  = 5
+	defaultWindow        = 1 << 20
+	maxWindow            = 64 << 20
 	defaultS3Endpoint    = "s3.amazonaws.com"
 )
 
@@ -43,7 +45,7 @@ func readHTTP(t table) HTTP {
 	t.uint32("timeout", &h.Timeout)
 	t.uint32("connect_timeout", &h.ConnectTimeout)
 	t.uint8("retry_limit", &h.RetryLimit)
-	h.Proxy = Proxy{Fallback: true, CheckInterval: defaultCheckInterval, CheckPauseElapsed: defaultCheckPause}
+	h.Proxy = Proxy{Fallback: true, CheckInterval: defaultCheckInterval, CheckPauseElapsed: defaultCheckPause, WindowSize: defaultWindow}
 	if p, ok := t.table("proxy"); ok {
 		readProxy(p, &h.Proxy)
 	}
@@ -58,6 +60,7 @@ func readProxy(t table, p *Proxy) {
 	t.uint("check_pause_elapsed", &p.CheckPauseElapsed, math.MaxInt64)
 	t.bool("use_http", &p.UseHTTP)
 	t.url("dragonfly_scheduler_endpoint", &p.DragonflySchedulerEndpoint)
+	t.uint("window_size", &p.WindowSize, maxWindow)
 }
 
 func readRegistry(t table) *Registry {

@@ -85,6 +85,9 @@ type Proxy struct {
 	CheckPauseElapsed          uint64 `json:"check_pause_elapsed"`
 	UseHTTP                    bool   `json:"use_http"`
 	DragonflySchedulerEndpoint URL    `json:"dragonfly_scheduler_endpoint"`
+	// WindowSize is that of the aligned ranges that go through the proxy, in bytes; 0:
+	// ranges are exact. Ours.
+	WindowSize uint64 `json:"window_size"`
 }
 
 // A Mirror is a server that is asked before the origin. Times are in seconds.

@@ -65,7 +65,7 @@ work_dir = "/overlay/work"
 
 func defaultHTTP() HTTP {
 	return HTTP{CACertFiles: []string{}, Timeout: 5, ConnectTimeout: 5,
-		Proxy: Proxy{Fallback: true, CheckInterval: 5, CheckPauseElapsed: 300}}
+		Proxy: Proxy{Fallback: true, CheckInterval: 5, CheckPauseElapsed: 300, WindowSize: 1 << 20}}
 }
 
 func sampleRegistry() *Backend {
@@ -133,10 +133,10 @@ func TestBackendKeysAndDefaults(t *testing.T) {
 	full.SkipVerify, full.CACertFiles = true, []string{"/a.pem", "/b.pem"}
 	full.Timeout, full.ConnectTimeout, full.RetryLimit = 7, 8, 255
 	full.Proxy = Proxy{URL: NewURL("http://p:1"), PingURL: NewURL("http://p:1/ping"), CheckInterval: 6,
-		CheckPauseElapsed: 7, UseHTTP: true, DragonflySchedulerEndpoint: NewURL("http://d:8002")}
+		CheckPauseElapsed: 7, UseHTTP: true, DragonflySchedulerEndpoint: NewURL("http://d:8002"), WindowSize: 4096}
 	const common = `"skip_verify":true,"ca_cert_files":["/a.pem","/b.pem"],"timeout":7,"connect_timeout":8,
 		"retry_limit":255,"proxy":{"url":"http://p:1","ping_url":"http://p:1/ping","fallback":false,
-		"check_interval":6,"check_pause_elapsed":7,"use_http":true,"dragonfly_scheduler_endpoint":"http://d:8002"}`
+		"check_interval":6,"check_pause_elapsed":7,"use_http":true,"dragonfly_scheduler_endpoint":"http://d:8002","window_size":4096}`
 	for _, tt := range []struct {
 		name   string
 		kind   string

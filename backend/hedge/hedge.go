@@ -106,34 +106,8 @@ type blob struct {
 }
 
 func (b *blob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
-	n, err := b.ReadTo(ctx, &filler{p}, off, uint64(len(p)))
+	n, err := b.ReadTo(ctx, backend.Fill(p), off, uint64(len(p)))
 	return int(n), err
-}
-
-// A filler fills p.
-type filler struct{ p []byte }
-
-func (f *filler) Write(p []byte) (int, error) {
-	n := copy(f.p, p)
-	f.p = f.p[n:]
-	if n < len(p) {
-		return n, io.ErrShortWrite
-	}
-	return n, nil
-}
-
-// ReadFrom fills what is left of p.
-func (f *filler) ReadFrom(r io.Reader) (n int64, err error) {
-	for len(f.p) > 0 && err == nil {
-		var got int
-		got, err = r.Read(f.p)
-		f.p = f.p[got:]
-		n += int64(got)
-	}
-	if err == io.EOF {
-		err = nil
-	}
-	return n, err
 }
 
 // ReadTo implements backend.Streamer.

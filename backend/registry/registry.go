@@ -146,6 +146,9 @@ func loopback(host string) bool {
 	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
 }
 
+// Proxied reports whether a read goes through a proxy.
+func (r *Registry) Proxied(ctx context.Context) bool { return r.client.Proxied(ctx) }
+
 // Probe reports whether the registry is alive; u is nil or an address for this.
 func (r *Registry) Probe(ctx context.Context, u *url.URL) error {
 	if u == nil {

@@ -139,7 +139,7 @@ func TestProxyIsSetWhileTheDaemonRuns(t *testing.T) {
 		}
 		return false
 	})
-	c := im.pulled(origin, nil)
+	c := im.pulled(origin, map[string]any{"proxy": map[string]any{"window_size": 0}}) // each file by itself
 	c = strings.Replace(c, `"mode":"direct"`, `"mode":"direct","amplify_io":0`, 1)
 	p := h.fuse(t, h.api).ready()
 	p.must(204, "POST", "/api/v1/mount?mountpoint=/a", im.mountBody(c))

@@ -8,6 +8,7 @@ import (
 	"vrafs/backend"
 	"vrafs/backend/hedge"
 	"vrafs/backend/limit"
+	"vrafs/backend/window"
 	"vrafs/internal/health"
 	"vrafs/internal/hosts"
 )
@@ -21,6 +22,8 @@ type Network struct {
 	Hosts *hosts.Table
 	// Hedge asks a second time for what is late.
 	Hedge *hedge.Hedger
+	// Windows keeps what was read through a proxy for the sake of peers.
+	Windows *window.Memory
 
 	mu     sync.Mutex
 	places map[*watched]bool

@@ -1,11 +1,14 @@
 package backends
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"net/url"
 	"time"
 
+	"vrafs/backend"
+	"vrafs/backend/window"
 	"vrafs/config"
 	"vrafs/internal/httprange"
 )
@@ -34,6 +37,23 @@ func (o *Options) proxy(p *config.Proxy) (httprange.Proxy, error) {
 		URL: current, Ping: ping, Fallback: p.Fallback, UseHTTP: p.UseHTTP,
 		Interval: interval(p.CheckInterval), Pause: interval(p.CheckPauseElapsed),
 	}, nil
+}
+
+// keptWindows bounds what a back end keeps by itself that was read for peers, in bytes.
+const keptWindows = 16 << 20
+
+// share reads in windows, where they go through a proxy that may share them between
+// hosts. What has mirrors before its proxy is read exactly.
+func (o *Options) share(h *config.HTTP, r remote, blobs backend.Opener) backend.Opener {
+	p, ok := r.(interface{ Proxied(context.Context) bool })
+	if !ok || h.Proxy.WindowSize == 0 {
+		return blobs
+	}
+	memory := o.Network.Windows
+	if memory == nil {
+		memory = window.NewMemory(keptWindows)
+	}
+	return window.New(blobs, window.Options{Size: h.Proxy.WindowSize, Memory: memory, Shared: p.Proxied, Origin: h.Proxy.Fallback})
 }
 
 // proxyURL reads an address; none is nil. Errors don't show it: it may hold a

@@ -5,6 +5,7 @@ import (
 
 	"vrafs/backend/hedge"
 	"vrafs/backend/limit"
+	"vrafs/backend/window"
 	"vrafs/internal/backends"
 	"vrafs/internal/hosts"
 )
@@ -16,6 +17,8 @@ func (d *Daemon) newNetwork() *backends.Network {
 		Bytes: bytes,
 		Hosts: hosts.New(hosts.Options{Report: d.hostChanged}),
 		Hedge: hedge.New(hedge.Options{Room: bytes.Try}),
+
+		Windows: window.NewMemory(d.cfg.Limits.FetchBytes / 4),
 	}
 }
 
@@ -37,6 +40,10 @@ func networkFamilies(s *familySet, n *backends.Network) {
 	h := n.Hedge.Stats()
 	s.counter("vrafs_hedge_requests_total", "Second requests beside one that was late.", h.Sent)
 	s.counter("vrafs_hedge_wins_total", "Of them, those that were faster.", h.Won)
+	w := n.Windows.Stats()
+	s.counter("vrafs_window_edges_total", "Windows that were read through a proxy for a part of them.", w.Asked)
+	s.counter("vrafs_window_reuses_total", "Reads that found their window in memory.", w.Reused)
+	s.gauge("vrafs_window_bytes", "Bytes of windows that are kept in memory.", float64(w.Bytes))
 	for _, p := range n.Places() {
 		s.gauge("vrafs_place_used", "Whether a proxy or mirror is used; 0 while reads pass by it.", float(!p.Sick), "kind", p.Kind, "host", p.Host)
 	}

@@ -18,6 +18,7 @@ func troubleOf(place string, err error) trouble {
 	t := trouble{what: causeOf(err).String(), place: place}
 	if e, ok := errors.AsType[*backend.Error](err); ok {
 		t.host = e.Host
+		t.what += fmt.Sprintf(" %d %s", e.Status, e.Remedy)
 	}
 	return t
 }

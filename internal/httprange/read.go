@@ -54,15 +54,25 @@ func (c *Client) RangeWith(ctx context.Context, u *url.URL, h http.Header, d *De
 	if off > math.MaxInt64-d.want {
 		return Reply{}, io.ErrUnexpectedEOF
 	}
+	peers := backend.IsForPeers(ctx)
 	if !c.proxy.serves(ctx) {
+		if peers {
+			return Reply{}, &backend.Error{Host: u.Host, Cause: errNoPeers}
+		}
 		return c.read(ctx, &c.direct, u, h, d, off)
 	}
 	rep, err := c.read(ctx, &c.proxy.way, c.proxy.address(u), c.proxy.mark(ctx, h), d, off)
-	if ctx.Err() != nil || d.stopped || !c.proxy.failed(&rep, err) {
+	if failed := c.proxy.failed(&rep, err); ctx.Err() != nil || d.stopped || peers || !failed {
 		return rep, err
 	}
 	return c.read(ctx, &c.direct, u, h, d, off)
 }
+
+// errNoPeers is the cause of a read for peers after their proxy went away.
+var errNoPeers = errors.New("no proxy is used at this moment")
+
+// Proxied reports whether a read goes through a proxy.
+func (c *Client) Proxied(ctx context.Context) bool { return c.proxy.serves(ctx) }
 
 // read is Range by one of the two ways.
 func (c *Client) read(ctx context.Context, w *way, u *url.URL, h http.Header, d *Dest, off uint64) (Reply, error) {

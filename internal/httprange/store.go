@@ -41,6 +41,9 @@ func (s *Store) Open(_ context.Context, id string) (backend.Blob, error) {
 	}), nil
 }
 
+// Proxied reports whether a read goes through a proxy.
+func (s *Store) Proxied(ctx context.Context) bool { return s.Client.Proxied(ctx) }
+
 // Probe reports whether the server of u is alive.
 func (s *Store) Probe(ctx context.Context, u *url.URL) error { return s.Client.Probe(ctx, u) }
 

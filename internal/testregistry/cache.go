@@ -15,8 +15,8 @@ import (
 	"vrafs/internal/testenv"
 )
 
-// nginxConfig is a caching forward proxy that asks for fixed, aligned ranges of 1
-// MiB, as Dragonfly does. It adds a header that says so to what it asks for.
+// nginxConfig is a caching forward proxy, as a rule one that asks for fixed, aligned
+// ranges of 1 MiB. It adds a header that says so to what it asks for.
 const nginxConfig = `
 daemon off;
 master_process off;
@@ -32,11 +32,11 @@ http {
 	server {
 		listen %[2]s;
 		location / {
-			slice 1m;
+			%[5]s
 			proxy_cache blobs;
-			proxy_cache_key $http_host$uri$slice_range;
+			proxy_cache_key $http_host$uri$%[6]s;
 			proxy_cache_valid 200 206 1h;
-			proxy_set_header Range $slice_range;
+			proxy_set_header Range $%[6]s;
 			proxy_set_header Host $http_host;
 			proxy_set_header Via "1.1 nginx";
 			proxy_http_version 1.1;
@@ -79,6 +79,9 @@ type CacheOptions struct {
 	Names string
 	// TLS asks by https for what it was asked by http. For nginx only.
 	TLS bool
+	// Exact asks for the ranges that it is asked for, and shares one only with those who
+	// ask for the very same, as Dragonfly does. For nginx only.
+	Exact bool
 }
 
 // StartCache runs nginx as a caching forward proxy until the test ends, and returns its
@@ -99,9 +102,13 @@ func StartNginx(t testing.TB, o CacheOptions) *Cache {
 	if o.TLS {
 		scheme = "https"
 	}
+	slice, span := "slice 1m;", "slice_range"
+	if o.Exact {
+		slice, span = "", "http_range"
+	}
 	c := newCache(t)
 	config := filepath.Join(filepath.Dir(c.log), "nginx.conf")
-	write(t, config, fmt.Appendf(nil, nginxConfig, filepath.Dir(c.log), c.Host, names, scheme))
+	write(t, config, fmt.Appendf(nil, nginxConfig, filepath.Dir(c.log), c.Host, names, scheme, slice, span))
 	cmd := exec.Command(testenv.Program("nginx"), "-c", config, "-e", "stderr")
 	// It listens before it says which method of events it uses.
 	spawn(t, cmd, func(line string) bool { return strings.Contains(line, "using the") })
