@@ -96,13 +96,14 @@ func readMirrors(t table) (list []Mirror) {
 
 func readOSS(t table) *OSS {
 	o := &OSS{HTTP: readHTTP(t), Scheme: "https", Mirrors: readMirrors(t)}
-	readStore(t, &o.Scheme, &o.Endpoint, &o.BucketName, &o.ObjectPrefix, &o.AccessKeyID, &o.AccessKeySecret)
+	readStore(t, &o.Scheme, &o.Endpoint, &o.BucketName, &o.ObjectPrefix, &o.AccessKeyID, &o.AccessKeySecret, &o.SecurityToken)
 	return o
 }
 
 func readS3(t table) *S3 {
-	s := &S3{HTTP: readHTTP(t), Scheme: "https"}
-	readStore(t, &s.Scheme, &s.Endpoint, &s.BucketName, &s.ObjectPrefix, &s.AccessKeyID, &s.AccessKeySecret)
+	s := &S3{HTTP: readHTTP(t), Scheme: "https", AddressingStyle: PathStyle}
+	readStore(t, &s.Scheme, &s.Endpoint, &s.BucketName, &s.ObjectPrefix, &s.AccessKeyID, &s.AccessKeySecret, &s.SecurityToken)
+	t.str("addressing_style", &s.AddressingStyle)
 	t.str("region", &s.Region)
 	if !t.has("endpoint") {
 		t.missing("endpoint")
@@ -114,7 +115,7 @@ func readS3(t table) *S3 {
 }
 
 // readStore reads what the two object stores have in common.
-func readStore(t table, scheme, endpoint, bucket, prefix *string, id, secret *Secret) {
+func readStore(t table, scheme, endpoint, bucket, prefix *string, id, secret, token *Secret) {
 	t.str("scheme", scheme)
 	if *scheme == "" {
 		*scheme = "https"
@@ -124,4 +125,5 @@ func readStore(t table, scheme, endpoint, bucket, prefix *string, id, secret *Se
 	t.str("object_prefix", prefix)
 	t.secret("access_key_id", id)
 	t.secret("access_key_secret", secret)
+	t.secret("security_token", token)
 }

@@ -123,7 +123,14 @@ type OSS struct {
 	ObjectPrefix    string   `json:"object_prefix"`
 	AccessKeyID     Secret   `json:"access_key_id"`
 	AccessKeySecret Secret   `json:"access_key_secret"`
+	SecurityToken   Secret   `json:"security_token"` // ours
 }
+
+// Addressing styles of S3.
+const (
+	PathStyle    = "path"    // endpoint/bucket
+	VirtualStyle = "virtual" // bucket.endpoint
+)
 
 // S3 is an object store that speaks Amazon's protocol.
 type S3 struct {
@@ -135,6 +142,9 @@ type S3 struct {
 	ObjectPrefix    string `json:"object_prefix"`
 	AccessKeyID     Secret `json:"access_key_id"`
 	AccessKeySecret Secret `json:"access_key_secret"`
+	SecurityToken   Secret `json:"security_token"` // ours
+	// AddressingStyle is path or virtual: where the bucket's name stands. Ours.
+	AddressingStyle string `json:"addressing_style"`
 }
 
 // HTTPProxy is a plain HTTP server of blobs, or one behind a Unix socket.

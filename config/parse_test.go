@@ -134,7 +134,7 @@ func secretConfig(t *testing.T) []*Config {
 	var out []*Config
 	for _, text := range []string{
 		v2With("registry", `"host":"h","repo":"r","auth":"aHVudGVyMjpodW50ZXIy","registry_token":"hunter2"`+proxy),
-		v2With("oss", `"mirrors":[{"host":"http://u:hunter2@m","ping_url":"http://m?k=hunter2","headers":{"A":"hunter2"}}],"endpoint":"e","bucket_name":"b","access_key_id":"hunter2","access_key_secret":"hunter2"`+proxy),
+		v2With("oss", `"mirrors":[{"host":"http://u:hunter2@m","ping_url":"http://m?k=hunter2","headers":{"A":"hunter2"}}],"endpoint":"e","bucket_name":"b","access_key_id":"hunter2","access_key_secret":"hunter2","security_token":"hunter2"`+proxy),
 		v2With("s3", `"endpoint":"e","region":"r","bucket_name":"b","access_key_id":"hunter2","access_key_secret":"hunter2"`+proxy),
 		v2With("http-proxy", `"addr":"https://hunter2:x@h/p?hunter2"`+proxy),
 		`{"version":2,"cache":{"type":"filecache","filecache":{"encryption_key":"6875"}},

@@ -54,6 +54,9 @@ func (b *Backend) validate() error {
 		if b.S3 == nil {
 			return absent
 		}
+		if s := b.S3.AddressingStyle; s != PathStyle && s != VirtualStyle {
+			return fmt.Errorf("s3: addressing_style: want %s or %s, got %q", PathStyle, VirtualStyle, s)
+		}
 		return need(b.Type, "region", b.S3.Region, "bucket_name", b.S3.BucketName)
 	case RegistryType:
 		if b.Registry == nil {

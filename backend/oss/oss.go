@@ -37,6 +37,8 @@ type Options struct {
 	Prefix   string // of every object's name
 	// Both are empty for anonymous reading.
 	AccessKeyID, AccessKeySecret string
+	// SecurityToken belongs to keys that end with a session; or empty.
+	SecurityToken string
 }
 
 // New makes a back end. It reads certificates and sends nothing.
@@ -51,26 +53,33 @@ func New(o opener.Opener, opt Options) (*httprange.Store, error) {
 	s := &httprange.Store{
 		Client: client,
 		Base:   url.URL{Scheme: opt.Scheme, Host: cmp.Or(opt.Host, opt.Bucket+"."+opt.Endpoint), Path: "/" + opt.Prefix},
-		Denied: "check access_key_id, access_key_secret and the clock; they must allow GetObject in " + opt.Bucket,
+		Denied: "check access_key_id, access_key_secret, security_token and the clock; they must allow GetObject in " + opt.Bucket,
 	}
 	if opt.AccessKeyID != "" || opt.AccessKeySecret != "" {
-		s.Sign = (&signer{opt.AccessKeyID, opt.AccessKeySecret, opt.Bucket, time.Now}).sign
+		s.Sign = (&signer{opt.AccessKeyID, opt.AccessKeySecret, opt.SecurityToken, opt.Bucket, time.Now}).sign
 	}
 	return s, nil
 }
 
 // A signer signs GET requests.
 type signer struct {
-	id, secret, bucket string
-	now                func() time.Time
+	id, secret, token, bucket string
+	now                       func() time.Time
 }
 
+// headerToken carries a session's token.
+const headerToken = "x-oss-security-token"
+
 // sign adds the headers of a signature. What is signed: method, Content-MD5,
-// Content-Type, Date, and the resource.
+// Content-Type, Date, headers of OSS's own, and the resource.
 func (s *signer) sign(u *url.URL, h http.Header) {
-	date := s.now().UTC().Format(http.TimeFormat)
+	date, own := s.now().UTC().Format(http.TimeFormat), ""
 	h.Set("Date", date)
-	h.Set("Authorization", "OSS "+s.id+":"+signature(s.secret, "GET\n\n\n"+date+"\n/"+s.bucket+u.Path))
+	if s.token != "" {
+		h.Set(headerToken, s.token)
+		own = headerToken + ":" + s.token + "\n"
+	}
+	h.Set("Authorization", "OSS "+s.id+":"+signature(s.secret, "GET\n\n\n"+date+"\n"+own+"/"+s.bucket+u.Path))
 }
 
 func signature(secret, text string) string {

@@ -1,6 +1,7 @@
 // Package s3 reads blobs from object stores that speak Amazon's protocol.
 //
 //	GET scheme://endpoint/bucket/prefix<blob id>   path style
+//	GET scheme://bucket.endpoint/prefix<blob id>   virtual-hosted style
 //	Authorization: AWS4-HMAC-SHA256 Credential=..., SignedHeaders=..., Signature=...
 //
 // Each request is signed anew, with signature version 4 and an unsigned payload.
@@ -28,8 +29,12 @@ type Options struct {
 	Region   string
 	Bucket   string
 	Prefix   string // of every object's name
+	// VirtualHosted puts the bucket's name in front of the endpoint.
+	VirtualHosted bool
 	// Both are empty for anonymous reading.
 	AccessKeyID, AccessKeySecret string
+	// SecurityToken belongs to keys that end with a session; or empty.
+	SecurityToken string
 }
 
 // New makes a back end. It reads certificates and sends nothing.
@@ -44,7 +49,10 @@ func New(o opener.Opener, opt Options) (*httprange.Store, error) {
 	s := &httprange.Store{
 		Client: client,
 		Base:   url.URL{Scheme: opt.Scheme, Host: opt.Endpoint, Path: "/" + opt.Bucket + "/" + opt.Prefix},
-		Denied: "check access_key_id, access_key_secret, region and the clock; they must allow GetObject in " + opt.Bucket,
+		Denied: "check access_key_id, access_key_secret, security_token, region and the clock; they must allow GetObject in " + opt.Bucket,
+	}
+	if opt.VirtualHosted {
+		s.Base.Host, s.Base.Path = opt.Bucket+"."+opt.Endpoint, "/"+opt.Prefix
 	}
 	if opt.AccessKeyID != "" || opt.AccessKeySecret != "" {
 		s.Sign = newSigner(&opt).sign

@@ -13,33 +13,41 @@ import (
 const (
 	algorithm       = "AWS4-HMAC-SHA256"
 	unsignedPayload = "UNSIGNED-PAYLOAD"
-	signedHeaders   = "host;x-amz-content-sha256;x-amz-date"
 	stampLayout     = "20060102T150405Z"
 	dayLen          = len("20060102")
 )
 
 // A signer signs GET requests without a body.
 type signer struct {
-	id, secret, region string
-	now                func() time.Time
+	id, secret, token, region string
+	now                       func() time.Time
 }
 
 func newSigner(o *Options) *signer {
-	return &signer{o.AccessKeyID, o.AccessKeySecret, o.Region, time.Now}
+	return &signer{o.AccessKeyID, o.AccessKeySecret, o.SecurityToken, o.Region, time.Now}
 }
 
 // sign adds the headers of a signature.
 func (s *signer) sign(u *url.URL, h http.Header) {
 	stamp := s.now().UTC().Format(stampLayout)
-	canonical := strings.Join([]string{
-		http.MethodGet, u.EscapedPath(), u.RawQuery,
-		"host:" + u.Host, "x-amz-content-sha256:" + unsignedPayload, "x-amz-date:" + stamp, "",
-		signedHeaders, unsignedPayload,
-	}, "\n")
-	scope := s.scope(stamp)
 	h.Set("X-Amz-Content-Sha256", unsignedPayload)
 	h.Set("X-Amz-Date", stamp)
-	h.Set("Authorization", algorithm+" Credential="+s.id+"/"+scope+", SignedHeaders="+signedHeaders+
+	names := []string{"host", "x-amz-content-sha256", "x-amz-date"} // sorted
+	if s.token != "" {
+		h.Set("X-Amz-Security-Token", s.token)
+		names = append(names, "x-amz-security-token")
+	}
+	headers, signed := "", strings.Join(names, ";")
+	for _, name := range names {
+		value := h.Get(name)
+		if name == "host" {
+			value = u.Host
+		}
+		headers += name + ":" + value + "\n"
+	}
+	canonical := strings.Join([]string{http.MethodGet, u.EscapedPath(), u.RawQuery, headers, signed, unsignedPayload}, "\n")
+	scope := s.scope(stamp)
+	h.Set("Authorization", algorithm+" Credential="+s.id+"/"+scope+", SignedHeaders="+signed+
 		", Signature="+s.signature(stamp, scope, canonical))
 }
 

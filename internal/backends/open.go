@@ -108,13 +108,14 @@ func (o *Options) registry(r *config.Registry, h httprange.Options) registry.Opt
 func s3Options(s *config.S3, h httprange.Options) s3.Options {
 	return s3.Options{
 		HTTP: h, Scheme: s.Scheme, Endpoint: s.Endpoint, Region: s.Region, Bucket: s.BucketName, Prefix: s.ObjectPrefix,
-		AccessKeyID: s.AccessKeyID.Reveal(), AccessKeySecret: s.AccessKeySecret.Reveal(),
+		AccessKeyID: s.AccessKeyID.Reveal(), AccessKeySecret: s.AccessKeySecret.Reveal(), SecurityToken: s.SecurityToken.Reveal(),
+		VirtualHosted: s.AddressingStyle == config.VirtualStyle,
 	}
 }
 
 func ossOptions(o *config.OSS, h httprange.Options) oss.Options {
 	return oss.Options{
 		HTTP: h, Scheme: o.Scheme, Endpoint: o.Endpoint, Bucket: o.BucketName, Prefix: o.ObjectPrefix,
-		AccessKeyID: o.AccessKeyID.Reveal(), AccessKeySecret: o.AccessKeySecret.Reveal(),
+		AccessKeyID: o.AccessKeyID.Reveal(), AccessKeySecret: o.AccessKeySecret.Reveal(), SecurityToken: o.SecurityToken.Reveal(),
 	}
 }

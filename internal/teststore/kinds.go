@@ -45,6 +45,8 @@ func Kinds() []Kind {
 			o.Tokens = testregistry.StartTokenServer(t, user, password)
 		})},
 		{Name: "s3", Remote: true, Unit: 1, start: s3},
+		{Name: "s3 by the bucket's name", Remote: true, Names: true, Unit: 1, start: s3Virtual},
+		{Name: "oss with a session", Remote: true, Names: true, Unit: 1, start: ossSession},
 		{Name: "oss", Remote: true, Names: true, Unit: 1, start: oss},
 		{Name: "http-proxy", Remote: true, Unit: 1, start: web},
 		{Name: "http-proxy by socket", Unit: 1, start: webSocket},

@@ -24,13 +24,15 @@ import (
 
 // What object stores are asked with. The prefix has what must be escaped.
 const (
-	keyID  = "AKIAEXAMPLE"
-	secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-	bucket = "bucket"
-	prefix = "images/a b+"
-	region = "eu-test"
-	// ossName is a name that testfault.Names knows, with the bucket's in front of it.
+	keyID   = "AKIAEXAMPLE"
+	secret  = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+	bucket  = "bucket"
+	prefix  = "images/a b+"
+	region  = "eu-test"
+	session = "FwoGZXIvYXdzEBYaDExample/+="
+	// These are names that testfault.Names knows, with the bucket's in front of them.
 	ossName = "oss.test"
+	s3Name  = "s3.test"
 )
 
 func objects(kind, endpoint string) *Store {
@@ -42,6 +44,20 @@ func objects(kind, endpoint string) *Store {
 // s3 keeps blobs in versitygw.
 func s3(t testing.TB, blobs map[string][]byte) *Store {
 	t.Helper()
+	s, _ := versitygw(t, blobs)
+	return s
+}
+
+// s3Virtual is s3 with the bucket's name in front of the server's.
+func s3Virtual(t testing.TB, blobs map[string][]byte) *Store {
+	t.Helper()
+	s, port := versitygw(t, blobs, "--virtual-domain", s3Name)
+	return s.With(map[string]any{"endpoint": net.JoinHostPort(s3Name, port), "addressing_style": "virtual"})
+}
+
+// versitygw is one that runs, with its port.
+func versitygw(t testing.TB, blobs map[string][]byte, more ...string) (s *Store, port string) {
+	t.Helper()
 	testenv.Need(t, testenv.Versitygw)
 	dir, host := t.TempDir(), testregistry.FreePort(t)
 	for id, data := range blobs {
@@ -50,12 +66,22 @@ func s3(t testing.TB, blobs map[string][]byte) *Store {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.Command(testenv.Peer("versitygw"), "--access", keyID, "--secret", secret, "--region", region, "--port", host, "posix", "--nometa", dir)
+	args := append([]string{"--access", keyID, "--secret", secret, "--region", region, "--port", host}, more...)
+	cmd := exec.Command(testenv.Peer("versitygw"), append(args, "posix", "--nometa", dir)...)
 	testregistry.Run(t, cmd)
 	testregistry.Await(t, host)
-	s := objects("s3", host)
+	s = objects("s3", host)
 	s.URL, s.Section["region"] = "http://"+host, region
-	return s
+	_, port, _ = net.SplitHostPort(host)
+	return s, port
+}
+
+// ossSession is oss for keys that belong to a session.
+func ossSession(t testing.TB, blobs map[string][]byte) *Store {
+	t.Helper()
+	s := oss(t, blobs)
+	s.Secrets = append(s.Secrets, session)
+	return s.With(map[string]any{"security_token": session})
 }
 
 // oss keeps blobs in a server of the tests' own.
@@ -108,11 +134,15 @@ func refuse(w http.ResponseWriter, status int, code string) {
 	fmt.Fprintf(w, "<?xml version=\"1.0\"?><Error><Code>%s</Code></Error>", code)
 }
 
-// ossSignature is that of a request without x-oss- headers and subresources.
+// ossSignature is that of a request with no x-oss- header but that of a session, and
+// without subresources.
 func ossSignature(r *http.Request) string {
 	mac := hmac.New(sha1.New, []byte(secret))
 	for _, field := range []string{r.Method, r.Header.Get("Content-MD5"), r.Header.Get("Content-Type"), r.Header.Get("Date")} {
 		mac.Write([]byte(field + "\n"))
+	}
+	if token := r.Header.Get("X-Oss-Security-Token"); token != "" {
+		mac.Write([]byte("x-oss-security-token:" + token + "\n"))
 	}
 	mac.Write([]byte("/" + bucket + r.URL.Path))
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
