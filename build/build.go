@@ -80,7 +80,8 @@ type Sink struct {
 	// Bootstrap is the file for the metadata. Empty with InlineMeta, or with BlobDir:
 	// then it is stored as BlobDir/<digest of the bootstrap>.
 	Bootstrap string
-	// BootstrapWriter receives the metadata if Bootstrap is empty.
+	// BootstrapWriter receives the metadata if Bootstrap is empty; with InlineMeta a copy
+	// of what is in the blob.
 	BootstrapWriter io.Writer
 	// Blob is the file for the data blob. It may be a FIFO: it is opened for writing,
 	// not truncated unless regular, and never sought.
@@ -193,9 +194,15 @@ type Result struct {
 	ExternalBootstrap string
 	ExternalBlobs     []string
 
-	BlobID     string // id of the blob this build wrote, empty if it has no data
-	BlobPath   string // where it lies, if in a file
-	BlobSize   uint64 // bytes written to the blob
+	BlobID   string // id of the blob this build wrote, empty if it has no data
+	BlobPath string // where it lies, if in a file
+	BlobSize uint64 // bytes written to the blob
+	// BlobDigest is SHA-256 of them, by which a registry knows the blob. It differs from
+	// the id where the blob has an array of digests (rafs.md 4.10). Zero without a blob,
+	// or if its id was given.
+	BlobDigest rafs.Digest
+	// TOCDigest is SHA-256 of the entries of the blob's table of contents, zero without one.
+	TOCDigest  rafs.Digest
 	DataSize   uint64 // bytes of chunk data before compression, without duplicates
 	DedupSize  uint64 // bytes of chunk data not stored again
 	DedupCount uint64 // chunks not stored again

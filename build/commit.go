@@ -27,7 +27,12 @@ func (b *builder) commit(s *sections) error {
 		}
 	}
 	if wrote {
-		b.res.BlobID, b.res.BlobSize = id, b.blob.size
+		b.res.BlobID, b.res.BlobSize, b.res.BlobDigest = id, b.blob.size, b.blob.fileDigest()
+	}
+	if b.o.InlineMeta && b.sink.BootstrapWriter != nil {
+		if _, err := b.sink.BootstrapWriter.Write(s.bootstrap); err != nil {
+			return fmt.Errorf("write bootstrap: %w", err)
+		}
 	}
 	if !b.o.InlineMeta {
 		path, err := writeBootstrap(&b.sink, s.bootstrap)

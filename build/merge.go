@@ -30,6 +30,9 @@ type MergeOptions struct {
 	// HaveBackend says that a storage back end is configured, so that blob ids in
 	// the sources are true ids and not placeholders (rafs.md 6.6).
 	HaveBackend bool
+	// ShareChunks lets files of upper layers refer to equal chunks of lower ones, so that
+	// nobody fetches or keeps them twice. The blobs stay as they are.
+	ShareChunks bool
 }
 
 // Merge overlays layers, lowest first, into one bootstrap in sink.Bootstrap (or
@@ -102,6 +105,7 @@ type merger struct {
 	root   *node
 	ids    map[string]int // places in blobs
 	blobs  []rafs.Blob
+	shared map[contentID]chunkPlace // with ShareChunks
 }
 
 func (m *merger) load(ctx context.Context, layers []Layer) error {
@@ -278,6 +282,9 @@ func (m *merger) image() (*image, error) {
 			out.flags = out.flags&^rafs.FlagsCompression | rafs.CompressorFlag(l.flags.Compressor())
 		}
 	}
+	if m.o.ShareChunks {
+		m.share()
+	}
 	if err := m.adoptBlobs(); err != nil {
 		return nil, err
 	}
@@ -299,9 +306,8 @@ func (m *merger) adoptChunks(out *image) error {
 			return nil
 		}
 		seen[n.in] = true
-		l := m.images[n.in.layer]
 		for k, id := range n.in.chunks {
-			c := l.chunks[id]
+			l, c := m.chunk(n.in.layer, id)
 			c.Blob = uint16(m.ids[l.blobs[c.Blob].ID])
 			key := out.id(&c.Chunk)
 			to, ok := byID[key]
@@ -324,9 +330,9 @@ func (m *merger) adoptBlobs() error {
 	var dict, own []rafs.Blob
 	known := map[string]*rafs.Blob{}
 	err := m.root.visit(func(n *node) error {
-		l := m.images[n.in.layer]
 		for _, id := range n.in.chunks {
-			b := &l.blobs[l.chunks[id].Blob]
+			l, c := m.chunk(n.in.layer, id)
+			b := &l.blobs[c.Blob]
 			if first := known[b.ID]; first != nil {
 				if err := sameBlob(first, b); err != nil {
 					return err

@@ -213,6 +213,7 @@ func (s *sections) toc() error {
 		return nil
 	}
 	p := encodeTOC(b.blob.toc)
+	b.res.TOCDigest = sha256.Sum256(p)
 	all := append(p, sectionHeader(rafs.SectionTOC, uint64(len(p)))...)
 	if !b.o.InlineMeta && b.own.table >= 0 {
 		e := &b.blobs[b.own.table]

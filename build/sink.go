@@ -98,6 +98,7 @@ type blobWriter struct {
 	out  *output   // nil if the blob goes to a writer or nowhere
 	w    io.Writer // never nil
 	id   hash.Hash // nil if the id is given
+	file hash.Hash // of everything, nil while it is the same as id
 	size uint64    // bytes written
 	toc  []tocEntry
 }
@@ -138,11 +139,26 @@ func (b *blobWriter) write(p []byte) error {
 	if b.id != nil {
 		b.id.Write(p)
 	}
-	return b.writePlain(p)
+	return b.append(p)
 }
 
 // writePlain appends bytes that do not: the digest array (rafs.md 4.10).
 func (b *blobWriter) writePlain(p []byte) error {
+	if b.id != nil && b.file == nil {
+		both, err := b.id.(hash.Cloner).Clone()
+		if err != nil {
+			return fmt.Errorf("hash of the blob: %w", err)
+		}
+		b.file = both
+	}
+	return b.append(p)
+}
+
+// append writes and counts.
+func (b *blobWriter) append(p []byte) error {
+	if b.file != nil {
+		b.file.Write(p)
+	}
 	b.size += uint64(len(p))
 	if _, err := b.w.Write(p); err != nil {
 		return fmt.Errorf("write blob: %w", err)
@@ -155,6 +171,15 @@ func (b *blobWriter) digest() (d rafs.Digest) {
 	if b.id != nil {
 		b.id.Sum(d[:0])
 	}
+	return d
+}
+
+// fileDigest is SHA-256 of every byte so far, zero if the id was given.
+func (b *blobWriter) fileDigest() (d rafs.Digest) {
+	if b.file == nil {
+		return b.digest()
+	}
+	b.file.Sum(d[:0])
 	return d
 }
 
