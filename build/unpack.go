@@ -55,7 +55,8 @@ type unpacker struct {
 	im    *rafs.Image
 	o     UnpackOptions
 	tar   *tarWriter
-	links map[rafs.Ino]string // first name of inodes with several
+	links map[rafs.Ino]string  // first name of inodes with several
+	early map[string]*tarEntry // hard links that were written before everything else
 	done  uint64
 }
 
@@ -75,8 +76,18 @@ func (u *unpacker) emit(p chunkread.Piece) error {
 // items gives the headers and chunks of the whole tree in the order of the tar.
 func (u *unpacker) items() iter.Seq2[chunkread.Item, error] {
 	return func(yield func(chunkread.Item, error) bool) {
+		goOn, err := u.yieldEarly(yield)
+		if err != nil {
+			yield(chunkread.Item{}, err)
+		}
+		if !goOn {
+			return
+		}
 		stop := false
-		err := imagewalk.Walk(u.ctx, u.im, u.im.Root(), "/", func(p string, n *rafs.Inode) error {
+		err = imagewalk.Walk(u.ctx, u.im, u.im.Root(), "/", func(p string, n *rafs.Inode) error {
+			if u.early[p] != nil {
+				return nil
+			}
 			entries, data, err := u.entries(p, n)
 			if err != nil {
 				return fmt.Errorf("%q: %w", p, err)
