@@ -25,7 +25,7 @@ const (
 // in place: a list of its members is made once, and each is a range of the file.
 type archive struct {
 	f       io.ReaderAt
-	size    int64
+	length  int64
 	closer  io.Closer
 	members map[string]member
 	index   *Index                   // as in a layout, made up for docker save's
@@ -51,7 +51,7 @@ func openArchive(ctx context.Context, file string) (*archive, error) {
 }
 
 func readArchive(ctx context.Context, f io.ReaderAt, size int64) (*archive, error) {
-	a := &archive{f: f, size: size, members: map[string]member{}, made: map[digest.Digest][]byte{}, places: map[digest.Digest]member{}}
+	a := &archive{f: f, length: size, members: map[string]member{}, made: map[digest.Digest][]byte{}, places: map[digest.Digest]member{}}
 	return a, a.load(ctx)
 }
 
@@ -83,7 +83,7 @@ func (a *archive) list(ctx context.Context) error {
 	if _, err := a.f.ReadAt(head, 0); err == nil && isGzip(head) {
 		return fmt.Errorf("%w: the archive is compressed, so nothing in it can be found: uncompress it with gunzip", ErrUnsupported)
 	}
-	in := io.NewSectionReader(a.f, 0, a.size)
+	in := io.NewSectionReader(a.f, 0, a.length)
 	tr := tar.NewReader(in)
 	links := map[string]string{}
 	for {
@@ -293,4 +293,13 @@ func (c *contextReader) Read(p []byte) (int, error) {
 		return 0, context.Cause(c.ctx)
 	}
 	return c.r.Read(p)
+}
+
+// size is that of the blob's member.
+func (a *archive) size(_ context.Context, d digest.Digest) (int64, error) {
+	m, ok := a.members[blobName(d)]
+	if !ok {
+		return 0, ErrNotFound
+	}
+	return m.size, nil
 }

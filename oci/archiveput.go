@@ -77,6 +77,13 @@ func (t *archiveTarget) has(_ context.Context, d Descriptor) (bool, error) {
 func (t *archiveTarget) mount(context.Context, Descriptor, Ref) (bool, error) { return false, nil }
 
 func (t *archiveTarget) manifest(_ context.Context, ref Ref) ([]byte, Descriptor, error) {
+	if ref.Digest == "" {
+		d, err := named(t.index.Manifests, ref.Tag)
+		if err != nil {
+			return nil, d, err
+		}
+		ref = ref.WithDigest(d.Digest)
+	}
 	m, ok := t.member(ref.Digest)
 	if !ok {
 		return nil, Descriptor{}, ErrNotFound

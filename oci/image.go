@@ -89,8 +89,46 @@ func (r *Repo) image(ctx context.Context, ref Ref, o Options) (*Image, error) {
 	if err := im.load(ctx); err != nil {
 		return nil, err
 	}
+	if o.Want == WantNydus && !im.IsNydus() {
+		return im.nydusReferrer(ctx)
+	}
 	return im, nil
 }
+
+// nydusReferrer looks for the conversion of im among what refers to it; im itself if
+// there is none.
+func (im *Image) nydusReferrer(ctx context.Context) (*Image, error) {
+	x, err := im.repo.referrers(ctx, im.Desc.Digest)
+	if isMissing(err) {
+		return im, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("referrers of %s: %w", im.Desc.Digest, err)
+	}
+	for i := range x.Manifests[:min(len(x.Manifests), maxReferrers)] {
+		d := x.Manifests[i]
+		if !d.IsManifest() || d.ArtifactType != "" && d.ArtifactType != ArtifactTypeNydus {
+			continue
+		}
+		n := &Image{Ref: im.Ref, Root: im.Root, repo: im.repo}
+		if n.RawManifest, n.Desc, err = im.repo.document(ctx, im.Ref.WithDigest(d.Digest), &d); err != nil {
+			return nil, fmt.Errorf("referrer of %s: %w", im.Desc.Digest, err)
+		}
+		if n.Desc.Platform == nil {
+			n.Desc.Platform = im.Desc.Platform
+		}
+		if err := n.load(ctx); err != nil {
+			return nil, fmt.Errorf("referrer of %s: %w", im.Desc.Digest, err)
+		}
+		if n.IsNydus() {
+			return n, nil
+		}
+	}
+	return im, nil
+}
+
+// maxReferrers is how many referrers of an image are looked at.
+const maxReferrers = 16
 
 // load parses the manifest and reads the configuration.
 func (im *Image) load(ctx context.Context) (err error) {

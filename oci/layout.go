@@ -179,3 +179,15 @@ func looksLikeLayout(dir string) (exists bool, err error) {
 	}
 	return true, nil
 }
+
+// size is that of the blob's file.
+func (l *layout) size(_ context.Context, d digest.Digest) (int64, error) {
+	fi, err := os.Lstat(l.blobPath(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, ErrNotFound
+	}
+	if err != nil {
+		return 0, err
+	}
+	return fi.Size(), nil
+}

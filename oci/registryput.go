@@ -331,3 +331,16 @@ func (u *registryUpload) abort() {
 		u.r.cancel(u.at)
 	}
 }
+
+// size asks for the size of a blob.
+func (r *registry) size(ctx context.Context, d digest.Digest) (int64, error) {
+	resp, err := r.do(ctx, call{method: http.MethodHead, url: r.at("blobs", d.String()), want: []int{200}})
+	if err != nil {
+		return 0, err
+	}
+	resp.Body.Close()
+	if resp.ContentLength < 0 {
+		return 0, fmt.Errorf("%w: the registry says no size", ErrUnsupported)
+	}
+	return resp.ContentLength, nil
+}

@@ -178,3 +178,5 @@ func TestDamagedBlobsAreNoticedBeforeTheirEnd(t *testing.T) {
 		}
 	}
 }
+
+func sha(p []byte) digest.Digest { return digest.FromBytes(p) }

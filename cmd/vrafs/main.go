@@ -139,8 +139,8 @@ func newProgram(name string) *program {
 		},
 	}
 	if name != nydusImage {
-		p.root.Commands = append(p.root.Commands, newLs(), newTree(), newCat(), newCache(), newCtl(), newKata(), newDoctor(), newCopy(), newPush(), newPull(),
-			newMount(), newUmount(), newVersion())
+		p.root.Commands = append(p.root.Commands, newLs(), newTree(), newCat(), newCache(), newCtl(), newKata(), newDoctor(), newMount(), newUmount(), newVersion())
+		p.root.Commands = append(p.root.Commands, newConvert(), newCopy(), newPush(), newPull()) // other people's images
 	}
 	return p
 }

@@ -25,7 +25,7 @@ type side struct {
 // sideOptions are the options of one side, whose names begin with prefix.
 func (s *side) options(prefix, which string) []*cli.Option {
 	return []*cli.Option{
-		{Long: prefix + "insecure", Help: "Take any certificate" + which + ", and plain HTTP", Set: cli.Flag(&s.insecure)},
+		{Long: prefix + "insecure", Aliases: nydusify(prefix, "insecure"), Help: "Take any certificate" + which + ", and plain HTTP", Set: cli.Flag(&s.insecure)},
 		{Long: prefix + "plain-http", Help: "Speak HTTP without TLS" + which, Set: cli.Flag(&s.plainHTTP)},
 		{Long: prefix + "tls-verify", Value: "bool", Help: "false is the same as --" + prefix + "insecure", Choices: []string{"true", "false"}, Hidden: prefix != "", Set: cli.Str(&s.verify)},
 		{Long: prefix + "ca-file", Value: "file", Help: "Certificates (PEM) to trust" + which, Hidden: prefix != "", Set: cli.Str(&s.ca)},
@@ -34,6 +34,17 @@ func (s *side) options(prefix, which string) []*cli.Option {
 		{Long: prefix + "creds", Value: "user:password", Help: "Credentials" + which, Set: cli.Str(&s.creds)},
 		{Long: prefix + "registry-token", Value: "token", Help: "Bearer token" + which, Hidden: prefix != "", Set: cli.Str(&s.tok)},
 	}
+}
+
+// nydusify is what nydusify calls an option of one side.
+func nydusify(prefix, name string) []string {
+	switch prefix {
+	case "src-":
+		return []string{"source-" + name}
+	case "dest-":
+		return []string{"target-" + name}
+	}
+	return nil
 }
 
 // options are those of commands that reach one registry.

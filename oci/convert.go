@@ -1,0 +1,337 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+
+	"vrafs/build"
+)
+
+// ConvertOptions are the options of Convert.
+type ConvertOptions struct {
+	// From and To say how the places are reached; From also those of ChunkDict and Caches.
+	From, To Access
+	Recipe   Recipe
+	// Platforms are those to convert out of an index; empty is this machine's, unless
+	// AllPlatforms is set.
+	Platforms    []Platform
+	AllPlatforms bool
+	// ChunkDict is a Nydus image whose chunks are not stored again.
+	ChunkDict *Ref
+	// Caches are Nydus images whose layers are used again if they were made of the same
+	// layers in the same way. They are believed.
+	Caches []Ref
+	// Records is the directory where conversions of layers are remembered; "" is none.
+	Records string
+	// MergePlatform makes an index that has the OCI images too, so that one reference
+	// serves nodes with and without Nydus.
+	MergePlatform bool
+	// Referrer lets the Nydus manifest refer to the OCI manifest, by which clients that
+	// pull that find it.
+	Referrer bool
+	// Docker makes a Docker manifest instead of an OCI one.
+	Docker bool
+	// Parallel is how many layers are converted at a time; 0 chooses.
+	Parallel int
+	Progress *Progress
+}
+
+// A ConvertResult says what Convert made.
+type ConvertResult struct {
+	// Ref is the image by its digest, Digest that of its manifest or index.
+	Ref    Ref
+	Digest digest.Digest
+	Images []ConvertedImage
+}
+
+// A ConvertedImage is the image of one platform.
+type ConvertedImage struct {
+	Platform       string
+	Source, Digest digest.Digest // of manifests
+	SourceSize     int64         // bytes of its layers
+	Size           int64         // bytes of all layers of the result
+	Reused         int           // layers whose conversion was there
+	Layers         int           // of the source
+}
+
+// convertParallel is how many layers are converted at a time unless told otherwise:
+// each takes memory, and one alone keeps a few processors busy.
+const convertParallel = 2
+
+// Convert makes Nydus images of the OCI or Docker images that src names, and gives them
+// the name dst. Layers are read, converted and uploaded in one stream. The same image
+// and recipe give the same digests, whatever is found, wherever it was interrupted, and
+// however many layers are converted at a time.
+func Convert(ctx context.Context, src, dst Ref, o ConvertOptions) (*ConvertResult, error) {
+	if err := checkDest(dst); err != nil {
+		return nil, err
+	}
+	from, err := Open(ctx, src, Options{Access: o.From})
+	if err != nil {
+		return nil, err
+	}
+	defer from.Close()
+	c := &converter{o: o, src: src, dst: dst, from: from, records: records{o.Records}}
+	defer c.close()
+	if err := c.open(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.run(ctx); err != nil {
+		return nil, fmt.Errorf("convert %s: %w", src, err)
+	}
+	return &c.res, nil
+}
+
+// A converter is one conversion under way.
+type converter struct {
+	o           ConvertOptions
+	src, dst    Ref
+	from        *Repo
+	to          target
+	dict        *dictionary // nil if there is none
+	records     records
+	cacheImages []*Image
+	caches      map[cacheKey][]*record
+	res         ConvertResult
+}
+
+// open opens the target, the chunk dictionary and the caches.
+func (c *converter) open(ctx context.Context) (err error) {
+	others := append([]Ref{c.src}, c.o.Caches...)
+	if c.o.ChunkDict != nil {
+		others = append(others, *c.o.ChunkDict)
+	}
+	if c.to, err = create(ctx, c.dst, &c.o.To, others...); err != nil {
+		return err
+	}
+	if _, one := c.to.(*archiveTarget); one {
+		c.o.Parallel = 1 // a tar has one end, and should be the same every time
+	}
+	if c.o.ChunkDict != nil {
+		if c.dict, err = openDictionary(ctx, *c.o.ChunkDict, c.o.From); err != nil {
+			return fmt.Errorf("chunk dictionary: %w", err)
+		}
+	}
+	return c.openCaches(ctx)
+}
+
+func (c *converter) close() {
+	if c.to != nil {
+		c.to.close()
+	}
+	if c.dict != nil {
+		c.dict.im.Close()
+	}
+	for _, im := range c.cacheImages {
+		im.Close()
+	}
+}
+
+// run converts every image that is wanted, and names the result at the end.
+func (c *converter) run(ctx context.Context) error {
+	raw, d, err := c.from.document(ctx, c.src, nil)
+	if err != nil {
+		return err
+	}
+	sources := []Descriptor{d}
+	if d.IsIndex() {
+		if sources, err = c.wanted(raw); err != nil {
+			return err
+		}
+	}
+	var made []Descriptor
+	for i := range sources {
+		s := sources[i]
+		im := &Image{Ref: c.src.WithDigest(s.Digest), repo: c.from}
+		if im.RawManifest, im.Desc, err = c.from.document(ctx, im.Ref, &s); err == nil {
+			err = im.load(ctx)
+		}
+		if err == nil {
+			raw, d, err = c.image(ctx, im)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", label(&s), err)
+		}
+		if err := c.to.putManifest(ctx, raw, d); err != nil {
+			return err
+		}
+		if c.o.Referrer {
+			if err := addReferrer(ctx, c.to, im.Desc.Digest, d); err != nil {
+				return fmt.Errorf("%s: referrer: %w", label(&s), err)
+			}
+		}
+		made = append(made, d)
+	}
+	if raw, d, err = c.root(ctx, sources, made, raw, d); err != nil {
+		return err
+	}
+	if err := c.to.tag(ctx, raw, d, c.dst.Tag); err != nil {
+		return err
+	}
+	if err := c.to.finish(ctx); err != nil {
+		return err
+	}
+	c.res.Ref, c.res.Digest = c.dst.WithDigest(d.Digest), d.Digest
+	c.o.Progress.tell(Event{What: "image", Name: c.dst.String(), State: StateDone, Result: d.Digest.String()})
+	return nil
+}
+
+// wanted is the manifests of an index that are to be converted.
+func (c *converter) wanted(raw []byte) ([]Descriptor, error) {
+	x, err := parseIndex(raw)
+	if err != nil {
+		return nil, err
+	}
+	list := slices.DeleteFunc(slices.Clone(x.Manifests), func(d Descriptor) bool {
+		return !d.IsManifest() || isAttestation(&d) || d.IsNydusManifest()
+	})
+	if !c.o.AllPlatforms {
+		platforms := c.o.Platforms
+		if len(platforms) == 0 {
+			platforms = []Platform{ThisPlatform()}
+		}
+		if list, err = selected(list, platforms); err != nil {
+			return nil, err
+		}
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%w: the index has no image that could be converted", ErrUnsupported)
+	}
+	return list, nil
+}
+
+// root is the document that gets the name: the manifest, or an index if there are
+// several or the OCI images belong to it.
+func (c *converter) root(ctx context.Context, sources, made []Descriptor, raw []byte, d Descriptor) ([]byte, Descriptor, error) {
+	if len(made) == 1 && !c.o.MergePlatform {
+		return raw, d, nil
+	}
+	x := Index{SchemaVersion: 2, MediaType: MediaTypeIndex}
+	if c.o.Docker {
+		x.MediaType = MediaTypeDockerList
+	}
+	if c.o.MergePlatform {
+		copier := &copier{from: c.from, src: c.src, to: c.to, o: CopyOptions{Progress: c.o.Progress}, seen: map[digest.Digest]bool{}}
+		for i := range sources {
+			s := sources[i]
+			raw, d, err := c.from.document(ctx, c.src.WithDigest(s.Digest), &s)
+			if err == nil {
+				err = copier.below(ctx, raw, d, 0)
+			}
+			if err == nil {
+				err = c.to.putManifest(ctx, raw, d)
+			}
+			if err != nil {
+				return nil, d, fmt.Errorf("copy the OCI image: %w", err)
+			}
+			e := Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: made[i].Platform}
+			x.Manifests = append(x.Manifests, e)
+		}
+	}
+	for _, d := range made {
+		if c.o.MergePlatform {
+			// Both ways of telling that clients look for.
+			p := *d.Platform
+			p.OSFeatures = append(slices.Clone(p.OSFeatures), OSFeatureNydus)
+			d.Platform, d.ArtifactType = &p, ArtifactTypeNydus
+		}
+		d.Annotations = nil
+		x.Manifests = append(x.Manifests, d)
+	}
+	return encode(x, x.MediaType)
+}
+
+// image converts one image and gives its manifest.
+func (c *converter) image(ctx context.Context, im *Image) ([]byte, Descriptor, error) {
+	var none Descriptor
+	if err := convertible(im); err != nil {
+		return nil, none, err
+	}
+	layers, reused, err := c.layers(ctx, im)
+	if err != nil {
+		return nil, none, err
+	}
+	boot, blobs, err := c.merged(ctx, layers)
+	if err != nil {
+		if errors.Is(err, build.ErrInconsistent) && c.dict != nil {
+			err = fmt.Errorf("chunk dictionary %s does not fit the options: %w", c.o.ChunkDict, err)
+		}
+		return nil, none, err
+	}
+	m, err := c.manifest(ctx, im, layers, boot, blobs)
+	if err != nil {
+		return nil, none, err
+	}
+	raw, d, err := encode(m, m.MediaType)
+	if err != nil {
+		return nil, none, err
+	}
+	p := im.Platform()
+	d.Platform, d.ArtifactType = &p, m.ArtifactType
+	made := ConvertedImage{Platform: p.String(), Source: im.Desc.Digest, Digest: d.Digest, Layers: len(im.Manifest.Layers), Reused: reused}
+	for _, l := range im.Manifest.Layers {
+		made.SourceSize += l.Size
+	}
+	for _, l := range m.Layers {
+		made.Size += l.Size
+	}
+	c.res.Images = append(c.res.Images, made)
+	return raw, d, nil
+}
+
+// convertible refuses what is no container image, or is one already.
+func convertible(im *Image) error {
+	switch {
+	case im.IsNydus():
+		return fmt.Errorf("%w: it is a Nydus image already: copy it instead", ErrUnsupported)
+	case im.RawConfig == nil || im.Manifest.Config.MediaType == MediaTypeNydusConfig:
+		return fmt.Errorf("%w: it is no container image, its configuration is %.100q", ErrUnsupported, im.Manifest.Config.MediaType)
+	case len(im.Config.RootFS.DiffIDs) != len(im.Manifest.Layers):
+		return fmt.Errorf("%w: %d layers, the configuration has %d", ErrCorrupt, len(im.Manifest.Layers), len(im.Config.RootFS.DiffIDs))
+	}
+	return nil
+}
+
+// layers converts the layers of an image, each distinct one once.
+func (c *converter) layers(ctx context.Context, im *Image) (all []*convertedLayer, reused int, err error) {
+	place := map[digest.Digest]int{} // in distinct
+	var distinct []Descriptor
+	for _, l := range im.Manifest.Layers {
+		if _, ok := place[l.Digest]; !ok {
+			place[l.Digest] = len(distinct)
+			distinct = append(distinct, l)
+		}
+	}
+	limit := c.o.Parallel
+	if limit <= 0 {
+		limit = convertParallel
+	}
+	done := make([]*convertedLayer, len(distinct))
+	err = each(ctx, len(distinct), limit, func(ctx context.Context, i int) error {
+		l, err := c.layer(ctx, im, distinct[i])
+		if err == nil && c.o.Recipe.Ref {
+			_, err = transfer(ctx, c.from, c.to, distinct[i], c.o.Progress)
+		}
+		if err != nil {
+			return fmt.Errorf("layer %s: %w", distinct[i].Digest, err)
+		}
+		done[i] = l
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, l := range im.Manifest.Layers {
+		all = append(all, done[place[l.Digest]])
+	}
+	for _, l := range done {
+		if l.reused {
+			reused++
+		}
+	}
+	return all, reused, nil
+}

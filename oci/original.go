@@ -1,0 +1,58 @@
+package oci
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// original takes over a layer that stayed as it was. Its diff id is in no document any
+// more.
+func (u *unconverter) original(ctx context.Context, im *Image, ref digest.Digest) (l plainLayer, err error) {
+	size, err := u.sizeOf(ctx, ref)
+	if err != nil {
+		return l, fmt.Errorf("original layer %s: %w", ref, err)
+	}
+	l.desc = Descriptor{Digest: ref, Size: size}
+	state, err := transfer(ctx, u.from, u.to, l.desc, u.o.Progress)
+	if err != nil {
+		return l, fmt.Errorf("original layer %s: %w", ref, err)
+	}
+	rc, err := im.repo.blob(ctx, l.desc)
+	if err != nil {
+		return l, err
+	}
+	defer rc.Close()
+	br := newPeeker(rc)
+	l.desc.MediaType = MediaTypeLayer
+	switch head := br.head(); {
+	case isGzip(head):
+		l.desc.MediaType = MediaTypeLayerGzip
+	case isZstd(head):
+		l.desc.MediaType = MediaTypeLayerZstd
+	}
+	plain, done, err := uncompressed(br)
+	if err != nil {
+		return l, err
+	}
+	defer done()
+	if l.diffID, err = digest.SHA256.FromReader(plain); err != nil {
+		return l, err
+	}
+	_, err = io.Copy(io.Discard, br)
+	u.o.Progress.tell(Event{What: "layer", Name: ref.String(), State: state, Done: size, Total: size})
+	return l, err
+}
+
+// sizeOf asks for the size of a blob that no manifest lists.
+func (u *unconverter) sizeOf(ctx context.Context, d digest.Digest) (int64, error) {
+	s, ok := u.from.store.(interface {
+		size(context.Context, digest.Digest) (int64, error)
+	})
+	if !ok {
+		return 0, fmt.Errorf("%w: the size of a blob cannot be asked for here", ErrUnsupported)
+	}
+	return s.size(ctx, d)
+}

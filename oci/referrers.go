@@ -1,0 +1,103 @@
+package oci
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// referrersTag is the name of the index of what refers to d, where a place has no other
+// way to find that (distribution-spec, "Referrers tag schema").
+func referrersTag(d digest.Digest) string {
+	return d.Algorithm().String() + "-" + d.Encoded()
+}
+
+// isMissing reports whether an image is not there, in any of the ways of not being there.
+func isMissing(err error) bool { return errors.Is(err, ErrNotFound) }
+
+// A referrerLister can be asked for what refers to a manifest.
+type referrerLister interface {
+	// referrers lists them; ErrNotFound means that it has no list of its own.
+	referrers(ctx context.Context, d digest.Digest) (*Index, error)
+}
+
+func (r *registry) referrers(ctx context.Context, d digest.Digest) (*Index, error) {
+	resp, err := r.do(ctx, call{method: http.MethodGet, url: r.at("referrers", d.String()), header: map[string]string{"Accept": MediaTypeIndex}, want: []int{200}})
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if typ := resp.Header.Get("Content-Type"); !strings.HasPrefix(typ, MediaTypeIndex) {
+		// A registry that does not know the address may answer anything.
+		return nil, fmt.Errorf("%w: referrers of type %.60q", ErrNotFound, typ)
+	}
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
+	if err == nil && len(raw) > maxManifest {
+		err = fmt.Errorf("%w: list of referrers of more than %d bytes", ErrCorrupt, maxManifest)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return parseIndex(raw)
+}
+
+// referrers lists what refers to a manifest of a place.
+func (r *Repo) referrers(ctx context.Context, d digest.Digest) (*Index, error) {
+	if l, ok := r.store.(referrerLister); ok {
+		x, err := l.referrers(ctx, d)
+		if !isMissing(err) {
+			return x, err
+		}
+	}
+	raw, got, err := r.document(ctx, r.ref.WithTag(referrersTag(d)), nil)
+	if err != nil {
+		return nil, err
+	}
+	if !got.IsIndex() {
+		return nil, fmt.Errorf("%w: %s is no index", ErrCorrupt, referrersTag(d))
+	}
+	return parseIndex(raw)
+}
+
+// addReferrer makes d, which was put with its subject, known as a referrer of subject
+// where the place does not find out by itself.
+func addReferrer(ctx context.Context, t target, subject digest.Digest, d Descriptor) error {
+	if l, ok := t.(referrerLister); ok {
+		x, err := l.referrers(ctx, subject)
+		if err == nil && slices.ContainsFunc(x.Manifests, func(e Descriptor) bool { return e.Digest == d.Digest }) {
+			return nil
+		}
+		if err != nil && !isMissing(err) {
+			return err
+		}
+	}
+	tag := referrersTag(subject)
+	x := &Index{SchemaVersion: 2, MediaType: MediaTypeIndex}
+	raw, _, err := t.manifest(ctx, Ref{Tag: tag})
+	switch {
+	case isMissing(err):
+	case err != nil:
+		return err
+	default:
+		if x, err = parseIndex(raw); err != nil {
+			return fmt.Errorf("%s: %w", tag, err)
+		}
+	}
+	if slices.ContainsFunc(x.Manifests, func(e Descriptor) bool { return e.Digest == d.Digest }) {
+		return nil
+	}
+	d.Platform, d.Annotations, d.ArtifactType = nil, nil, ArtifactTypeNydus
+	x.Manifests = append(x.Manifests, d)
+	raw, err = json.Marshal(x)
+	if err != nil {
+		return err
+	}
+	return t.tag(ctx, raw, Descriptor{MediaType: MediaTypeIndex, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, tag)
+}
