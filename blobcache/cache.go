@@ -22,6 +22,9 @@ type ImageOptions struct {
 	// Observe, if set, is called after every back-end request with the bytes that came,
 	// its duration and its error. It must not block.
 	Observe func(bytes int, took time.Duration, err error)
+	// Wrong, if set, is called when data of the back end are not what the image says. It
+	// must not block.
+	Wrong func(err error)
 }
 
 // A Cache is the view that one image has of a Store. All methods may be called

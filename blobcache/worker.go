@@ -204,7 +204,9 @@ func (w *worker) deliver(f *flight, p []byte) {
 func (w *worker) wrong(f *flight, err error) {
 	count := &f.view.cache.count
 	count.mismatches.Add(1)
-	w.s.warn(f.view.blob.ID, "wrong bytes came from the back end", f.errorf(err))
+	if told := f.view.cache.opt.Wrong; told != nil {
+		told(f.errorf(err))
+	}
 	if f.origin {
 		count.rejected.Add(1)
 		w.s.finish(f, f.errorf(err))

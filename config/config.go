@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -51,6 +52,25 @@ type Backend struct {
 	S3        *S3        `json:"s3"`
 	Registry  *Registry  `json:"registry"`
 	HTTPProxy *HTTPProxy `json:"http-proxy"`
+}
+
+// Place is where blobs are, in words that show no secret.
+func (b *Backend) Place() string {
+	switch {
+	case b.LocalDisk != nil:
+		return b.LocalDisk.DevicePath
+	case b.LocalFS != nil:
+		return cmp.Or(b.LocalFS.BlobFile, b.LocalFS.Dir)
+	case b.OSS != nil:
+		return b.OSS.BucketName + "." + b.OSS.Endpoint
+	case b.S3 != nil:
+		return b.S3.Endpoint + "/" + b.S3.BucketName
+	case b.Registry != nil:
+		return b.Registry.Host + "/" + b.Registry.Repo
+	case b.HTTPProxy != nil:
+		return b.HTTPProxy.Addr.String()
+	}
+	return b.Type
 }
 
 // LocalFS is one file for every blob, or directories with a file per blob.

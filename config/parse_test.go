@@ -161,6 +161,7 @@ func TestSecretsAreNeverPrinted(t *testing.T) {
 		all := string(js) + log.String()
 		values := []any{c, *c, hidden{*c}, &hidden{*c}}
 		if b := c.Backend; b != nil {
+			all += b.Place()
 			values = append(values, b.Registry, b.OSS, b.S3, b.HTTPProxy)
 			if b.Registry != nil {
 				values = append(values, b.Registry.Auth, b.Registry.RegistryToken, b.Registry.Proxy)

@@ -37,6 +37,12 @@ func (s *backendStats) observe(bytes int, took time.Duration, err error) {
 	s.cross[size][api.BackendLatencyBucket(ms)].Add(1)
 }
 
+// wrong counts data of a request that seemed to succeed.
+func (s *backendStats) wrong(err error) {
+	s.errors.Add(1)
+	s.causes.add(err)
+}
+
 func (s *backendStats) snapshot(backendType string) api.BackendStats {
 	out := api.BackendStats{
 		BackendType: backendType,

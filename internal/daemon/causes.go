@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"vrafs/backend"
+	"vrafs/blobcache"
 )
 
 // A cause is why a back-end request failed, for counting.
@@ -21,12 +22,13 @@ const (
 	causeTimeout                // no answer in time
 	causeCanceled               // nobody waits for it any more
 	causeShort                  // the blob is shorter than the image says
+	causeWrong                  // the data are not what the image says
 	causeOther                  // the network, a certificate, a disk, ...
 	numCauses
 )
 
 func (c cause) String() string {
-	return [...]string{"not_found", "denied", "throttled", "server", "timeout", "canceled", "short", "other"}[c]
+	return [...]string{"not_found", "denied", "throttled", "server", "timeout", "canceled", "short", "wrong", "other"}[c]
 }
 
 // causeOf classifies an error of a back end.
@@ -50,6 +52,8 @@ func causeOf(err error) cause {
 		return causeCanceled
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return causeShort
+	case errors.Is(err, blobcache.ErrDigest):
+		return causeWrong
 	}
 	return causeOther
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"vrafs/backend"
+	"vrafs/blobcache"
 )
 
 func TestCausesOfBackEndErrors(t *testing.T) {
@@ -31,6 +32,7 @@ func TestCausesOfBackEndErrors(t *testing.T) {
 		{"reset", &backend.Error{Cause: os.NewSyscallError("read", syscall.ECONNRESET)}, causeOther},
 		{"canceled", context.Canceled, causeCanceled},
 		{"short", io.ErrUnexpectedEOF, causeShort},
+		{"wrong", fmt.Errorf("x: %w", blobcache.ErrDigest), causeWrong},
 		{"else", errors.New("no route"), causeOther},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

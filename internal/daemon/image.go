@@ -103,6 +103,7 @@ func (d *Daemon) fill(im *image, since time.Time) error {
 	im.cache, err = store.Open(im.boot.Image, blobs, blobcache.ImageOptions{
 		AllowUnverified: im.config.Cache.AllowUnverified,
 		Observe:         d.observer(im),
+		Wrong:           d.doubter(im),
 	})
 	if err != nil {
 		return err
@@ -195,6 +196,20 @@ func (d *Daemon) observer(im *image) func(int, time.Duration, error) {
 			}
 		case isSlow(bytes, took):
 			d.limiter.Warn(d.log, "Slow read from backend", "mountpoint", im.place, "bytes", bytes, "took", took)
+		}
+	}
+}
+
+// doubter counts and logs data that are not what the image says.
+func (d *Daemon) doubter(im *image) func(error) {
+	from := im.config.Backend.Place()
+	return func(err error) {
+		im.backend.wrong(err)
+		t := troubleOf(im.place, err)
+		t.host = from
+		if remark, due := d.troubles.meet(t, time.Now()); due {
+			d.events.add(fmt.Sprintf("data of %s: %v; they came from %s: look for who changes data there or on the way%s", im.place, err, from, remark))
+			d.log.Warn("Wrong data from backend"+remark, "mountpoint", im.place, "from", from, "err", err)
 		}
 	}
 }
