@@ -6,11 +6,11 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"vrafs/backend/retry"
+	"vrafs/internal/testfault"
 	"vrafs/internal/testregistry"
 )
 
@@ -38,39 +38,19 @@ const slowTimeout = time.Second
 
 // faults are what a network can do to a read of 16 bytes at 64. Another try cures
 // each.
-var faults = map[string]http.HandlerFunc{
-	"500":   status(500),
-	"502":   status(502),
-	"503":   status(503),
-	"429":   status(429),
-	"408":   status(408),
-	"reset": func(w http.ResponseWriter, _ *http.Request) { raw(w, "") },
-	"stall": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-	"slow loris": func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Range", "bytes 64-79/65536")
-		w.WriteHeader(http.StatusPartialContent)
-		tick := time.NewTicker(slowTimeout / 10) // 16 bytes take longer than is allowed
-		defer tick.Stop()
-		for i := range 16 {
-			select {
-			case <-tick.C:
-				_, _ = w.Write(payload[64+i:][:1])
-				_ = http.NewResponseController(w).Flush()
-			case <-r.Context().Done():
-				return
-			}
-		}
-	},
-	"truncation": func(w http.ResponseWriter, _ *http.Request) {
-		raw(w, "HTTP/1.1 206 x\r\nContent-Length: 16\r\nContent-Range: bytes 64-79/65536\r\n\r\n012")
-	},
-	"wrong range": func(w http.ResponseWriter, _ *http.Request) {
-		raw(w, "HTTP/1.1 206 x\r\nContent-Length: 16\r\nContent-Range: bytes 0-15/65536\r\n\r\n----------------")
-	},
-	"wrong length": func(w http.ResponseWriter, _ *http.Request) {
-		raw(w, "HTTP/1.1 206 x\r\nContent-Length: 9\r\nContent-Range: bytes 64-79/65536\r\n\r\n---------")
-	},
-	"no HTTP": func(w http.ResponseWriter, _ *http.Request) { raw(w, "220 mail.example ESMTP\r\n") },
+var faults = map[string]testfault.Fault{
+	"500":          testfault.Status(500),
+	"502":          testfault.Status(502),
+	"503":          testfault.Status(503),
+	"429":          testfault.Status(429),
+	"408":          testfault.Status(408),
+	"reset":        testfault.Reset,
+	"stall":        testfault.Stall,
+	"slow loris":   testfault.SlowLoris(slowTimeout / 5),
+	"truncation":   testfault.Truncate,
+	"wrong range":  testfault.WrongRange,
+	"wrong length": testfault.WrongLength,
+	"no HTTP":      testfault.NoHTTP,
 }
 
 // TestFaults: one that passes is not seen; one that stays is a readable error in
@@ -85,22 +65,15 @@ func TestFaults(t *testing.T) {
 			if name == "stall" || name == "slow loris" {
 				timeout = slowTimeout
 			}
-			var left atomic.Int64
-			host := testregistry.Proxy(t, server.URL, func(w http.ResponseWriter, r *http.Request) bool {
-				if left.Add(-1) >= 0 {
-					fault(w, r)
-					return true
-				}
-				return false
-			})
-			r := open(t, host, func(o *Options) { o.HTTP.Timeout = timeout })
+			proxy := testfault.Start(t, server.URL)
+			r := open(t, proxy.Host, func(o *Options) { o.HTTP.Timeout = timeout })
 			b, err := retry.New(r, retry.Options{Retries: 2, Pause: time.Millisecond}).Open(t.Context(), id)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer b.Close()
-			for _, n := range []int64{1, 1000, 0} {
-				left.Store(n)
+			for _, n := range []int{1, 1000, 0} {
+				proxy.Set(fault, n)
 				p := make([]byte, 16)
 				count, err := b.ReadAt(t.Context(), p, 64)
 				if passing := n < 3; (err == nil) != passing {
@@ -109,7 +82,7 @@ func TestFaults(t *testing.T) {
 				if err == nil && !bytes.Equal(p, payload[64:80]) || count > 0 && !bytes.Equal(p[:count], payload[64:64+count]) {
 					t.Errorf("%d faults: got %q", n, p[:count])
 				}
-				if err != nil && (!strings.Contains(err.Error(), "blob "+id+": "+host) || strings.Contains(err.Error(), "\n")) {
+				if err != nil && (!strings.Contains(err.Error(), "blob "+id+": "+proxy.Host) || strings.Contains(err.Error(), "\n")) {
 					t.Errorf("%d faults: %v", n, err)
 				}
 			}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -68,4 +70,32 @@ func oneFile(t testing.TB, text string) *imageFixture {
 		t.Fatal(err)
 	}
 	return imageOf(t, dir)
+}
+
+// A randomImage has files of random bytes, f0 and so on.
+type randomImage struct {
+	*imageFixture
+	files map[string][]byte
+	blob  string // the id of its only blob
+}
+
+func newRandomImage(t *testing.T, files, size int) *randomImage {
+	t.Helper()
+	im := &randomImage{files: map[string][]byte{}}
+	source := t.TempDir()
+	for i := range files {
+		name, data := fmt.Sprint("f", i), make([]byte, size)
+		_, _ = rand.Read(data)
+		im.files[name] = data
+		if err := os.WriteFile(filepath.Join(source, name), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	im.imageFixture = imageOf(t, source)
+	blobs, err := os.ReadDir(im.BlobDir)
+	if err != nil || len(blobs) != 1 {
+		t.Fatalf("%d blobs, %v", len(blobs), err)
+	}
+	im.blob = blobs[0].Name()
+	return im
 }

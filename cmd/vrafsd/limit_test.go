@@ -1,10 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
-	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"testing"
@@ -18,15 +14,7 @@ import (
 // cache may have, again and again, so that what was evicted is fetched again.
 func TestCacheLimitHoldsUnderAGuest(t *testing.T) {
 	const limit, files = 8 << 20, 24
-	source := t.TempDir()
-	for i := range files {
-		data := make([]byte, 1<<20)
-		_, _ = rand.Read(data)
-		if err := os.WriteFile(filepath.Join(source, fmt.Sprint("f", i)), data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	im := imageOf(t, source)
+	im := newRandomImage(t, files, 1<<20)
 	sock, api := sockets(t)
 	p := virtiofs(t, sock, api, "--cache-limit", strconv.Itoa(limit>>20)).ready()
 	p.must(204, "POST", "/api/v1/mount?mountpoint=/", im.mountBody(""))
@@ -36,7 +24,7 @@ func TestCacheLimitHoldsUnderAGuest(t *testing.T) {
 		if round == 200 {
 			t.Fatalf("%v bytes evicted: the test shows nothing", evicted)
 		}
-		for _, f := range g.tree(t, "/", source) {
+		for _, f := range g.tree(t, "/", im.Tree) {
 			if err := readAll(g.clients[0], f); err != nil {
 				t.Fatal(err)
 			}

@@ -8,7 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"testing"
 
 	"vrafs/internal/testenv"
@@ -17,27 +17,29 @@ import (
 // Names is a name server. It knows every name below ".test" as 127.0.0.1.
 type Names struct {
 	// IP is where it listens, on port 53: configurations of resolvers name no port.
-	IP    string
-	conf  string // a resolv.conf that names it
-	state atomic.Uint32
+	IP   string
+	conf string // a resolv.conf that names it
+
+	mu     sync.Mutex
+	states map[string]NamesState
 }
 
-// A NamesState is how a name server behaves.
+// A NamesState is what becomes of a question for a name.
 type NamesState uint32
 
-// States of a name server.
+// What becomes of questions.
 const (
 	NamesUp      NamesState = iota
-	NamesFail               // it says that it can't find out (SERVFAIL)
-	NamesUnknown            // it says that there is no such name (NXDOMAIN)
-	NamesSilent             // it says nothing
+	NamesFail               // the server can't find out (SERVFAIL)
+	NamesUnknown            // there is no such name (NXDOMAIN)
+	NamesSilent             // there is no answer
 )
 
 // StartNames runs a name server until the test ends.
 func StartNames(t testing.TB) *Names {
 	t.Helper()
 	testenv.Need(t, testenv.Root)
-	n := &Names{conf: filepath.Join(t.TempDir(), "resolv.conf")}
+	n := &Names{conf: filepath.Join(t.TempDir(), "resolv.conf"), states: map[string]NamesState{}}
 	var conn net.PacketConn
 	for i := byte(1); conn == nil; i++ {
 		// Other tests have theirs beside this one: each takes an address.
@@ -63,8 +65,18 @@ func StartNames(t testing.TB) *Names {
 	return n
 }
 
-// Set changes how the server behaves.
-func (n *Names) Set(s NamesState) { n.state.Store(uint32(s)) }
+// Set changes what becomes of questions for a name.
+func (n *Names) Set(name string, s NamesState) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.states[name] = s
+}
+
+func (n *Names) state(name string) NamesState {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.states[name]
+}
 
 // Resolve lets the test's own process ask the server, until the test ends. No other test
 // may run beside it that looks up names.
@@ -119,7 +131,7 @@ func (n *Names) serve(conn net.PacketConn) {
 // answer is what to say to a question; nil for nothing.
 func (n *Names) answer(in []byte) []byte {
 	name, end := question(in)
-	state := NamesState(n.state.Load())
+	state := n.state(name)
 	if end == 0 || state == NamesSilent {
 		return nil
 	}

@@ -25,8 +25,7 @@ func registry(set func(testing.TB, *testregistry.Options)) func(testing.TB, map[
 				t.Fatalf("blob %s was stored as %s", id, got)
 			}
 		}
-		store := &Store{Type: "registry", URL: s.URL, address: "host",
-			Section: map[string]any{"scheme": "http", "host": s.Host, "repo": repo}}
+		store := Registry(s, repo)
 		if o.TLS {
 			store.Section["scheme"], store.Section["ca_cert_files"] = "https", []string{s.CAFile}
 		}
@@ -36,4 +35,9 @@ func registry(set func(testing.TB, *testregistry.Options)) func(testing.TB, map[
 		}
 		return store
 	}
+}
+
+// Registry is a repository of a registry that lets in everybody.
+func Registry(s *testregistry.Server, repo string) *Store {
+	return &Store{Type: "registry", URL: s.URL, address: "host", Section: map[string]any{"scheme": "http", "host": s.Host, "repo": repo}}
 }
