@@ -8,6 +8,7 @@ import (
 	"vrafs/backend"
 	"vrafs/backend/hedge"
 	"vrafs/backend/limit"
+	"vrafs/backend/pace"
 	"vrafs/backend/window"
 	"vrafs/internal/health"
 	"vrafs/internal/hosts"
@@ -18,6 +19,8 @@ import (
 type Network struct {
 	// Bytes bounds what is under way at once.
 	Bytes *limit.Bytes
+	// Pace bounds what comes in a second.
+	Pace *pace.Pacer
 	// Hosts says which servers are asked.
 	Hosts *hosts.Table
 	// Hedge asks a second time for what is late.
@@ -81,6 +84,9 @@ func (n *Network) wrap(blobs backend.Opener) backend.Opener {
 	}
 	if n.Bytes != nil {
 		blobs = n.Bytes.Wrap(blobs)
+	}
+	if n.Pace != nil {
+		blobs = n.Pace.Wrap(blobs) // who waits for it holds no share of the bytes
 	}
 	return blobs
 }

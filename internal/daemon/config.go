@@ -84,9 +84,13 @@ type Limits struct {
 	Workers       uint   // requests that wait for data at once
 	Decompressors uint   // goroutines that decode chunks
 	FetchBytes    uint64 // bytes in flight from back ends
-	CacheBytes    uint64 // of a cache directory whose configuration has no limit; 0: none
-	Memory        uint64 // Go heap, soft, in bytes
-	OpenFiles     uint64 // RLIMIT_NOFILE; 0 leaves it alone
+	// Bandwidth and PrefetchBandwidth are bytes per second from network back ends, of all
+	// mounts together; 0: no bound.
+	Bandwidth, PrefetchBandwidth uint64
+
+	CacheBytes uint64 // of a cache directory whose configuration has no limit; 0: none
+	Memory     uint64 // Go heap, soft, in bytes
+	OpenFiles  uint64 // RLIMIT_NOFILE; 0 leaves it alone
 	// RequestTime is how long a request may wait for data before it ends in EIO; 0
 	// is for ever.
 	RequestTime time.Duration

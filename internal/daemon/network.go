@@ -5,6 +5,7 @@ import (
 
 	"vrafs/backend/hedge"
 	"vrafs/backend/limit"
+	"vrafs/backend/pace"
 	"vrafs/backend/window"
 	"vrafs/internal/backends"
 	"vrafs/internal/hosts"
@@ -15,6 +16,7 @@ func (d *Daemon) newNetwork() *backends.Network {
 	bytes := limit.New(d.cfg.Limits.FetchBytes)
 	return &backends.Network{
 		Bytes: bytes,
+		Pace:  pace.New(pace.Rates{All: d.cfg.Limits.Bandwidth, Prefetch: d.cfg.Limits.PrefetchBandwidth}),
 		Hosts: hosts.New(hosts.Options{Report: d.hostChanged}),
 		Hedge: hedge.New(hedge.Options{Room: bytes.Try}),
 
