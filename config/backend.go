@@ -76,6 +76,7 @@ func readRegistry(t table) *Registry {
 	t.str("blob_url_scheme", &r.BlobURLScheme)
 	t.str("blob_redirected_host", &r.BlobRedirectedHost)
 	r.Mirrors = readMirrors(t)
+	t.str("credential_helper", &r.CredentialHelper)
 	return r
 }
 

@@ -131,6 +131,8 @@ type Registry struct {
 	BlobURLScheme      string   `json:"blob_url_scheme"`
 	BlobRedirectedHost string   `json:"blob_redirected_host"`
 	Mirrors            []Mirror `json:"mirrors,omitempty"`
+	// CredentialHelper is the path of a Unix socket. Ours.
+	CredentialHelper string `json:"credential_helper"`
 }
 
 // OSS is Alibaba Cloud's object store.

@@ -151,10 +151,10 @@ func TestBackendKeysAndDefaults(t *testing.T) {
 		{"localdisk", "localdisk", `"device_path":"/dev/x","disable_gpt":true`,
 			Backend{LocalDisk: &LocalDisk{DevicePath: "/dev/x", DisableGPT: true}}, false},
 		{"registry", "registry", common + `,"scheme":"http","host":"h","repo":"r","auth":"dTpw",
-			"registry_token":"tok","blob_url_scheme":"http","blob_redirected_host":"o","mirrors":[{"host":"m"},
+			"registry_token":"tok","blob_url_scheme":"http","blob_redirected_host":"o","credential_helper":"/run/s","mirrors":[{"host":"m"},
 			{"host":"http://n:1","ping_url":"http://n:1/ping","headers":{"X-A":"s"},"auth_through":true,"health_check_interval":6,"failure_limit":7}]`,
 			Backend{Registry: &Registry{HTTP: full, Scheme: "http", Host: "h", Repo: "r", Auth: NewSecret("dTpw"),
-				RegistryToken: NewSecret("tok"), BlobURLScheme: "http", BlobRedirectedHost: "o", Mirrors: []Mirror{
+				RegistryToken: NewSecret("tok"), BlobURLScheme: "http", BlobRedirectedHost: "o", CredentialHelper: "/run/s", Mirrors: []Mirror{
 					{Host: NewURL("m"), HealthCheckInterval: 5, FailureLimit: 5},
 					{Host: NewURL("http://n:1"), PingURL: NewURL("http://n:1/ping"), Headers: map[string]Secret{"X-A": NewSecret("s")},
 						AuthThrough: true, HealthCheckInterval: 6, FailureLimit: 7}}}}, false},

@@ -35,6 +35,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"vrafs/backend"
 	"vrafs/internal/httprange"
@@ -50,6 +51,10 @@ type Options struct {
 	// Credentials gives base64 of user:password, or nothing for an anonymous
 	// reader. It is called at every request and may change its answer; nil is nothing.
 	Credentials func() string
+	// Helper gives other credentials, in the same form, than those that were refused, and
+	// when they end. It is asked when the registry or its token server refuses what
+	// Credentials says, and near the end of what it gave. nil: there is none.
+	Helper func(ctx context.Context, refused string) (credentials string, end time.Time, err error)
 	// Token is a bearer token to be sent as is, instead of all else; or empty.
 	Token string
 	// BlobURLScheme and BlobRedirectedHost replace these parts of the addresses
@@ -117,9 +122,16 @@ func (r *Registry) ask(ctx context.Context, id string, d *httprange.Dest, off ui
 		if g, err = r.auth.answer(ctx, g, rep.Header.Values("WWW-Authenticate")); err != nil {
 			return rep, err
 		}
-		if rep, err = r.get(ctx, id, g.header, d, off); rep.Status == http.StatusUnauthorized {
-			r.auth.forget(g)
+		rep, err = r.get(ctx, id, g.header, d, off)
+	}
+	if denied(rep.Status) && r.opt.Origin == nil && r.auth.replaceable(g) {
+		if g, err = r.auth.replace(ctx, g); err != nil {
+			return rep, err
 		}
+		rep, err = r.get(ctx, id, g.header, d, off)
+	}
+	if rep.Status == http.StatusUnauthorized {
+		r.auth.forget(g)
 	}
 	if rep.Status != 0 && rep.Status < 500 {
 		r.first.open()
@@ -157,12 +169,15 @@ func (r *Registry) Probe(ctx context.Context, u *url.URL) error {
 	return r.client.Probe(ctx, u)
 }
 
+func denied(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden
+}
+
 // explain adds what to do about a registry that doesn't let us in, unless that is
 // known.
 func (r *Registry) explain(rep httprange.Reply, err error) error {
 	e := (*backend.Error)(nil)
-	denied := rep.Status == http.StatusUnauthorized || rep.Status == http.StatusForbidden
-	if denied && errors.As(err, &e) && e.Remedy == "" {
+	if denied(rep.Status) && errors.As(err, &e) && e.Remedy == "" {
 		return &backend.Error{Host: r.opt.Host, Status: rep.Status, Class: backend.ErrPermanent,
 			Remedy: "configure an auth or registry_token that may pull from " + r.opt.Repo}
 	}

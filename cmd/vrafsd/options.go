@@ -76,6 +76,7 @@ func (p *program) globalOptions() []*cli.Option {
 		{Long: "workers", Value: "workers", Help: "Requests that may wait for data at once (default: 16 per request queue or FUSE thread)", Set: cli.Uint(&p.cfg.Limits.Workers, 1, 1<<16)},
 		{Long: "decompressors", Value: "decompressors", Help: "Threads that decompress and check chunks (default: one per CPU)", Set: cli.Uint(&p.cfg.Limits.Decompressors, 1, 1024)},
 		{Long: "fetch-limit", Value: "MiB", Help: "Bytes in flight from the back ends, in MiB (default: 64)", Set: mebibytes(&p.cfg.Limits.FetchBytes)},
+		{Long: "credential-helper", Value: "socket", Help: "Unix socket of a helper that gives registries' credentials when they are refused (protocol: kubelet's credential providers)", Set: cli.Str(&p.cfg.CredentialHelper)},
 		{Long: "bandwidth-limit", Value: "MiB", Help: "Bytes per second from the back ends, in MiB (default: no limit)", Set: mebibytes(&p.cfg.Limits.Bandwidth)},
 		{Long: "prefetch-bandwidth-limit", Value: "MiB", Help: "Of them, those that nobody waits for, in MiB (default: no limit)", Set: mebibytes(&p.cfg.Limits.PrefetchBandwidth)},
 		{Long: "cache-limit", Value: "MiB", Help: "What a cache directory may take on the disk, in MiB (default: no limit)", Set: mebibytes(&p.cfg.Limits.CacheBytes)},

@@ -2,14 +2,17 @@ package backends
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"sync"
+	"time"
 
 	"vrafs/backend"
 	"vrafs/backend/hedge"
 	"vrafs/backend/limit"
 	"vrafs/backend/pace"
 	"vrafs/backend/window"
+	"vrafs/internal/credhelper"
 	"vrafs/internal/health"
 	"vrafs/internal/hosts"
 )
@@ -28,8 +31,35 @@ type Network struct {
 	// Windows keeps what was read through a proxy for the sake of peers.
 	Windows *window.Memory
 
-	mu     sync.Mutex
-	places map[*watched]bool
+	// CredentialHelper is the Unix socket that is asked for the credentials of registries
+	// whose configuration names no other; or empty.
+	CredentialHelper string
+
+	mu      sync.Mutex
+	places  map[*watched]bool
+	helpers map[string]*credhelper.Helper // by socket
+}
+
+// helper is how a registry gets credentials beyond those of its configuration; nil if it
+// doesn't. What a helper gave is good for all who ask it.
+func (n *Network) helper(socket, host, repo string) func(context.Context, string) (string, time.Time, error) {
+	if socket = cmp.Or(socket, n.CredentialHelper); socket == "" {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h := n.helpers[socket]
+	if h == nil {
+		if n.helpers == nil {
+			n.helpers = map[string]*credhelper.Helper{}
+		}
+		h = credhelper.New(socket)
+		n.helpers[socket] = h
+	}
+	return func(ctx context.Context, refused string) (string, time.Time, error) {
+		c, err := h.Get(ctx, host+"/"+repo, refused)
+		return c.Auth, c.End, err
+	}
 }
 
 // A watched place is a proxy or a mirror in use.

@@ -102,6 +102,7 @@ func (o *Options) registry(r *config.Registry, h httprange.Options) registry.Opt
 		HTTP: h, Scheme: r.Scheme, Host: r.Host, Repo: r.Repo, Token: r.RegistryToken.Reveal(),
 		BlobURLScheme: r.BlobURLScheme, BlobRedirectedHost: r.BlobRedirectedHost,
 		Credentials: func() string { return o.Setting("registry_auth", r.Auth.Reveal()) },
+		Helper:      o.Network.helper(r.CredentialHelper, r.Host, r.Repo),
 	}
 }
 

@@ -23,6 +23,9 @@ type Config struct {
 	// Upgrade starts in state INIT, to wait for a takeover.
 	Upgrade bool
 	Limits  Limits
+	// CredentialHelper is the Unix socket that is asked for the credentials of registries
+	// whose configuration names no other; or empty.
+	CredentialHelper string
 	// Header goes with every request to a network back end.
 	Header http.Header
 

@@ -20,6 +20,8 @@ func (d *Daemon) newNetwork() *backends.Network {
 		Hosts: hosts.New(hosts.Options{Report: d.hostChanged}),
 		Hedge: hedge.New(hedge.Options{Room: bytes.Try}),
 
+		CredentialHelper: d.cfg.CredentialHelper,
+
 		Windows: window.NewMemory(d.cfg.Limits.FetchBytes / 4),
 	}
 }
