@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"vrafs/internal/testenv"
 	"vrafs/internal/testfault"
@@ -45,11 +49,16 @@ func (h *host) spoil(t *testing.T, p *process, place string, im *randomImage, s 
 	return m, s.At(m.proxy.Host).With(map[string]any{"retry_limit": 2})
 }
 
-// mount mounts the image at m's place, with an empty cache. Each file is fetched by
-// itself.
+// mount mounts the image at m's place, with an empty cache.
 func (m *spoiled) mount(im *randomImage, s *teststore.Store) {
 	m.t.Helper()
-	config := strings.Replace(im.stored(s, m.t.TempDir()), `"mode":"direct"`, `"mode":"direct","batch_size":0`, 1)
+	m.mountAt(im, s, m.t.TempDir())
+}
+
+// mountAt is mount with a cache directory. Each file is fetched by itself.
+func (m *spoiled) mountAt(im *randomImage, s *teststore.Store, cache string) {
+	m.t.Helper()
+	config := strings.Replace(im.stored(s, cache), `"mode":"direct"`, `"mode":"direct","batch_size":0`, 1)
 	m.p.must(204, "POST", "/api/v1/mount?mountpoint=/"+m.place, im.mountBody(config))
 }
 
@@ -76,6 +85,34 @@ func (m *spoiled) read(name string) error {
 	case <-time.After(patience):
 		m.t.Errorf("%s: the read does not end", name)
 		return syscall.ETIMEDOUT
+	}
+}
+
+// readAll reads files that must come, all of them if none is named.
+func (m *spoiled) readAll(names ...string) {
+	m.t.Helper()
+	if names == nil {
+		names = slices.Collect(maps.Keys(m.files))
+	}
+	for _, name := range names {
+		if err := m.read(name); err != nil {
+			m.t.Errorf("%s/%s: %v", m.place, name, err)
+		}
+	}
+}
+
+// forget has the kernel forget the files, so that the next reads ask the daemon.
+func (m *spoiled) forget() {
+	m.t.Helper()
+	for name := range m.files {
+		f, err := os.Open(filepath.Join(m.h.dir, m.place, name))
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+			m.t.Error(err)
+		}
+		_ = f.Close()
 	}
 }
 
@@ -135,11 +172,7 @@ func (m *spoiled) check(row *faultRow) {
 		row.end(m)
 	}
 	asked := m.proxy.Asked()
-	for name := range m.files {
-		if err := m.read(name); err != nil {
-			m.t.Errorf("after the fault: %s: %v", name, err)
-		}
-	}
+	m.readAll()
 	// A proxy that was dead is left alone for a moment.
 	if m.proxy.Asked() == asked && !row.evaded {
 		m.t.Error("after the fault nothing comes this way any more")
@@ -230,11 +263,7 @@ func TestServerAwayForAMinute(t *testing.T) {
 		}
 		<-time.After(200 * time.Millisecond)
 	}
-	for name := range im.files {
-		if err := server.read(name); err != nil {
-			t.Errorf("%s after the server came back: %v", name, err)
-		}
-	}
+	server.readAll()
 	p.tookLittle()
 }
 

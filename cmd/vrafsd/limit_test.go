@@ -1,7 +1,6 @@
 package main
 
 import (
-	"regexp"
 	"strconv"
 	"testing"
 
@@ -32,15 +31,7 @@ func TestCacheLimitHoldsUnderAGuest(t *testing.T) {
 				t.Fatalf("the cache has %d bytes, its limit is %d", n, limit)
 			}
 		}
-		answer := p.must(200, "GET", "/metrics", "")
-		m := regexp.MustCompile(`vrafs_cache_evicted_bytes_total\{dir="[^"]*"\} (\S+)`).FindStringSubmatch(answer)
-		if m == nil {
-			t.Fatalf("no count of evicted bytes in %s", answer)
-		}
-		var err error
-		if evicted, err = strconv.ParseFloat(m[1], 64); err != nil {
-			t.Fatal(err)
-		}
+		evicted = p.metric("vrafs_cache_evicted_bytes_total", "dir", im.cache)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"vrafs/api"
 	"vrafs/fusesrv"
@@ -13,7 +14,7 @@ import (
 // build makes the parts that exist before anything is mounted.
 func (d *Daemon) build() error {
 	d.mounts = newMountTable()
-	d.stores = stores{o: d.o, log: d.log, limits: d.cfg.Limits}
+	d.stores = stores{o: d.o, log: slog.New(telling{d.log.Handler(), &d.events}), limits: d.cfg.Limits}
 	d.network = d.newNetwork()
 	v := d.cfg.VirtioFS
 	// What is on the connection is decided once, for its life: without a bootstrap

@@ -20,6 +20,7 @@ func init() {
 		Erofs:       func() string { return rootAnd(filesystemMissing("erofs")) },
 		Overlay:     func() string { return rootAnd(filesystemMissing("overlay")) },
 		Ext4:        func() string { return rootAnd(first(filesystemMissing("ext4"), programMissing("mkfs.ext4"))) },
+		Btrfs:       func() string { return rootAnd(first(filesystemMissing("btrfs"), programMissing("mkfs.btrfs"))) },
 		Netns:       func() string { return rootAnd(programMissing("ip")) },
 		QEMU:        func() string { return programMissing("qemu-system-x86_64") },
 		GuestKernel: guestKernelMissing,

@@ -35,6 +35,7 @@ const (
 	Erofs       Feature = "erofs"       // the kernel mounts erofs
 	Overlay     Feature = "overlay"     // the kernel mounts overlayfs
 	Ext4        Feature = "ext4"        // the kernel mounts ext4 and mkfs.ext4 is there
+	Btrfs       Feature = "btrfs"       // the kernel mounts btrfs and mkfs.btrfs is there
 	Netns       Feature = "netns"       // network namespaces can be made
 	QEMU        Feature = "qemu"        // qemu-system-x86_64 with memory-backend-memfd
 	GuestKernel Feature = "guestkernel" // apt-get can fetch Debian's kernel packages, or they are cached
