@@ -30,6 +30,23 @@ func makeImage(t testing.TB, o testimage.Options) *imageFixture {
 	return &imageFixture{testimage.Make(t, o), t.TempDir()}
 }
 
+// blobBytes is the size of the image's blobs.
+func (im *imageFixture) blobBytes(t *testing.T) (n float64) {
+	t.Helper()
+	blobs, err := os.ReadDir(im.BlobDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range blobs {
+		fi, err := b.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += float64(fi.Size())
+	}
+	return n
+}
+
 // v1 is a configuration as nydus-snapshotter writes it, with more keys of the top
 // level.
 func (im *imageFixture) v1(more map[string]any) string {

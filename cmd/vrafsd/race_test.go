@@ -33,12 +33,6 @@ func TestFiftyProcessesReadWithoutRaces(t *testing.T) {
 	cmd := exec.Command(raceBinary(t), "fuse", "--thread-num", "4", "--mountpoint", h.dir, "--apisock", h.api)
 	p := start(t, cmd, "", h.api).ready()
 	p.must(204, "POST", "/api/v1/mount?mountpoint=%2Fa", im.mountBody(""))
-	sums := func(dir string) (string, error) {
-		cmd := exec.Command("sh", "-c", "find . -type f -size -1000k -exec sha256sum {} + | sort")
-		cmd.Dir = dir
-		out, err := cmd.Output()
-		return string(out), err
-	}
 	want, err := sums(im.Tree)
 	if err != nil {
 		t.Fatal(err)
