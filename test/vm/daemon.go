@@ -26,7 +26,7 @@ func BuildDaemon(ctx context.Context, path string) error {
 	return nil
 }
 
-// DaemonOptions describe a vrafsd process that serves a virtio-fs device.
+// DaemonOptions describe a vrafsd process that serves a virtio-fs device, or this host.
 type DaemonOptions struct {
 	Program string // path of vrafsd
 	// Bootstrap is the image to serve as the root; empty starts the daemon with
@@ -35,6 +35,8 @@ type DaemonOptions struct {
 	BlobDir   string // directory of blobs, named by their ids
 	// Backend, unless nil, is where blobs are instead: "backend" of a configuration.
 	Backend map[string]any
+	// Mountpoint, unless empty, is where it mounts on this host instead of serving a device.
+	Mountpoint string
 	// CacheDir outlives the daemon if it is set; empty means a new one.
 	CacheDir string
 	// Args are added to the command line.
@@ -86,7 +88,11 @@ func (d *Daemon) start(ctx context.Context) error {
 	if err := os.MkdirAll(d.opts.CacheDir, 0o755); err != nil {
 		return err
 	}
-	args := []string{"virtiofs", "--sock", d.Socket, "--apisock", d.apiSocket(), "--log-level", "info"}
+	args := []string{"virtiofs", "--sock", d.Socket}
+	if d.opts.Mountpoint != "" {
+		args = []string{"fuse", "--keeper", "off", "--mountpoint", d.opts.Mountpoint}
+	}
+	args = append(args, "--apisock", d.apiSocket(), "--log-level", "info")
 	if d.opts.Bootstrap != "" {
 		config, err := d.writeConfig()
 		if err != nil {

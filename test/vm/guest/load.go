@@ -18,10 +18,11 @@ import (
 
 // A load is readers that run beside the commands.
 type load struct {
-	dir   string
-	files []testtree.Entry
-	stop  atomic.Bool
-	wg    sync.WaitGroup
+	dir    string
+	files  []testtree.Entry
+	digest func(path string) (string, error)
+	stop   atomic.Bool
+	wg     sync.WaitGroup
 
 	count, bytes atomic.Int64
 	mu           sync.Mutex
@@ -42,7 +43,10 @@ func doLoadStart(a guestapi.LoadArgs) (nothing, error) {
 	if err != nil {
 		return nothing{}, err
 	}
-	l := &load{dir: a.Path}
+	l := &load{dir: a.Path, digest: readDigest}
+	if a.Mapped {
+		l.digest = mappedDigest
+	}
 	for _, e := range entries {
 		if e.Mode&unix.S_IFMT == unix.S_IFREG && e.Size <= loadFileLimit {
 			l.files = append(l.files, e)
@@ -105,7 +109,7 @@ func (l *load) check(e *testtree.Entry) error {
 	if err := forget(path); err != nil {
 		return err
 	}
-	got, err := testtree.Digest(path, testtree.ScanOptions{ReadHoles: true})
+	got, err := l.digest(path)
 	if err != nil {
 		return err
 	}
@@ -113,6 +117,42 @@ func (l *load) check(e *testtree.Entry) error {
 		return fmt.Errorf("%q: digest: want %s, got %s", e.Path, e.Digest, got)
 	}
 	return nil
+}
+
+func readDigest(path string) (string, error) {
+	return testtree.Digest(path, testtree.ScanOptions{ReadHoles: true})
+}
+
+// mappedDigest reads a file through a mapping: its pages are dropped and come again. The
+// digest is of what came at last; if it differs from the first, both are told.
+func mappedDigest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = f.Close() }()
+	st, err := f.Stat()
+	if err != nil || st.Size() == 0 {
+		return testtree.NewContentDigest().Sum(0), err
+	}
+	mem, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = unix.Munmap(mem) }()
+	var sums [2]string
+	for i := range sums {
+		d := testtree.NewContentDigest()
+		d.Add(mem, 0)
+		sums[i] = d.Sum(st.Size())
+		if err := errors.Join(unix.Madvise(mem, unix.MADV_DONTNEED), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)); err != nil {
+			return "", err
+		}
+	}
+	if sums[0] != sums[1] {
+		return sums[0] + ", then " + sums[1], nil
+	}
+	return sums[1], nil
 }
 
 // forget drops the cached pages of one file.

@@ -150,11 +150,13 @@ type InfoResult struct {
 }
 
 // LoadArgs start Readers goroutines that walk and read the tree at Path over and
-// over, past the page cache, and compare each file with the manifest.
+// over, past the page cache, and compare each file with the manifest. Mapped readers
+// read through mappings, whose pages they drop and fault in once more.
 type LoadArgs struct {
 	Path     string `json:"path"`
 	Manifest string `json:"manifest"`
 	Readers  int    `json:"readers"`
+	Mapped   bool   `json:"mapped,omitempty"`
 }
 
 // LoadWaitArgs ask to wait until the readers have read Files more files.
