@@ -30,6 +30,8 @@ type Options struct {
 	Pause   time.Duration // before the second try, doubled each time; default 100 ms
 	Max     time.Duration // longest pause; default 2 s
 	Total   time.Duration // for all tries of one call, of ReadTo for each totalBytes; default 50 s
+	// Count, if set, is called before every try but the first.
+	Count func()
 }
 
 // New wraps a back end.
@@ -132,6 +134,9 @@ func (o *Options) do(ctx context.Context, id string, total time.Duration, try fu
 		}
 		if err == nil || left == 0 || final(err) || !wait(ctx, max(jitter(pause), after(err))) {
 			return err
+		}
+		if o.Count != nil {
+			o.Count()
 		}
 		last = err
 		pause = min(2*pause, o.Max)

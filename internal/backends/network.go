@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vrafs/backend"
@@ -35,6 +36,7 @@ type Network struct {
 	// whose configuration names no other; or empty.
 	CredentialHelper string
 
+	retries atomic.Uint64
 	mu      sync.Mutex
 	places  map[*watched]bool
 	helpers map[string]*credhelper.Helper // by socket
@@ -61,6 +63,9 @@ func (n *Network) helper(socket, host, repo string) func(context.Context, string
 		return c.Auth, c.End, err
 	}
 }
+
+// Retries is how many tries of requests were not the first.
+func (n *Network) Retries() uint64 { return n.retries.Load() }
 
 // A watched place is a proxy or a mirror in use.
 type watched struct {

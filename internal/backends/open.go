@@ -85,7 +85,7 @@ func (o *Options) remote(h *config.HTTP, open func(httprange.Options) (remote, e
 	if err != nil {
 		return nil, nil, err
 	}
-	return retry.New(o.share(h, r, o.Network.wrap(r)), retry.Options{Retries: int(h.RetryLimit)}), r.Close, nil
+	return retry.New(o.share(h, r, o.Network.wrap(r)), retry.Options{Retries: int(h.RetryLimit), Count: func() { o.Network.retries.Add(1) }}), r.Close, nil
 }
 
 func (o *Options) http(h *config.HTTP) (httprange.Options, error) {

@@ -64,8 +64,9 @@ func TestReadsAreTriedAsOftenAsConfigured(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}))
 	t.Cleanup(s.Close)
+	n := &Network{}
 	o, release, err := Open(parsed(t, "http-proxy", fmt.Sprintf(`{"addr":%q,"retry_limit":1}`, s.URL)),
-		Options{Opener: opener.Local(), Header: http.Header{"X-Tenant": {"blue"}}})
+		Options{Opener: opener.Local(), Network: n, Header: http.Header{"X-Tenant": {"blue"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,8 +76,8 @@ func TestReadsAreTriedAsOftenAsConfigured(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	if _, err := b.ReadAt(t.Context(), make([]byte, 1), 0); err == nil || asked.Load() != 2 {
-		t.Errorf("got %v after %d requests, want 2", err, asked.Load())
+	if _, err := b.ReadAt(t.Context(), make([]byte, 1), 0); err == nil || asked.Load() != 2 || n.Retries() != 1 {
+		t.Errorf("got %v after %d requests, %d of them counted as second tries; want 2 and 1", err, asked.Load(), n.Retries())
 	}
 }
 

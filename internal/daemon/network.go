@@ -41,6 +41,7 @@ func (d *Daemon) hostChanged(c hosts.Change) {
 
 // networkFamilies are the counters of servers.
 func networkFamilies(s *familySet, n *backends.Network) {
+	s.counter("vrafs_backend_retries_total", "Reads of back ends that were tried again.", n.Retries())
 	h := n.Hedge.Stats()
 	s.counter("vrafs_hedge_requests_total", "Second requests beside one that was late.", h.Sent)
 	s.counter("vrafs_hedge_wins_total", "Of them, those that were faster.", h.Won)
