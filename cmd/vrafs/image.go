@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"vrafs/backend"
 	"vrafs/backend/localfs"
@@ -19,6 +21,7 @@ import (
 	"vrafs/internal/chunkread"
 	"vrafs/internal/cli"
 	"vrafs/internal/opener"
+	"vrafs/oci"
 	"vrafs/rafs"
 )
 
@@ -238,8 +241,25 @@ func openBackend(b *config.Backend) (backend.Opener, error) {
 	if err != nil {
 		return nil, err
 	}
-	blobs, _, err := backends.Open(b, backends.Options{Opener: opener.Local(), Header: header})
+	blobs, _, err := backends.Open(b, backends.Options{Opener: opener.Local(), Header: header, Helper: loginOf})
 	return blobs, err
+}
+
+// loginOf finds what `docker login` and its like have left for a repository, when a registry
+// refuses what the configuration says. A command is shorter than a day.
+func loginOf(host, repo, refused string) (auth string, end time.Time, err error) {
+	if host == "registry-1.docker.io" {
+		host = "index.docker.io" // the name that logins are kept under
+	}
+	c, err := (&oci.Access{}).Credential(oci.Ref{Registry: host, Repo: repo})
+	if err != nil {
+		return "", end, err
+	}
+	auth = base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))
+	if c.Username == "" || auth == refused {
+		return "", end, errors.New("no login for it in the files of docker and podman")
+	}
+	return auth, time.Now().Add(24 * time.Hour), nil
 }
 
 // withSelf finds the blob that a bootstrap was taken from in the same file.

@@ -10,11 +10,9 @@ import (
 	"vrafs/internal/testregistry"
 )
 
-// TestBlobsAreReadOutOfARegistry by the commands that read data, as nydus-image does
-// with --backend-type, and by configuration.
-func TestBlobsAreReadOutOfARegistry(t *testing.T) {
-	const repo, text = "library/image", "out of a registry\n"
-	s := testregistry.Start(t, testregistry.Options{})
+// registryImage is an image of one file whose blobs are in a registry.
+func registryImage(t *testing.T, s *testregistry.Server, repo, text string) (boot string) {
+	t.Helper()
 	src, dir := t.TempDir(), t.TempDir()
 	must(t, os.WriteFile(filepath.Join(src, "file"), []byte(text), 0o644))
 	boot, blobs := filepath.Join(dir, "image.boot"), filepath.Join(dir, "blobs")
@@ -27,6 +25,52 @@ func TestBlobsAreReadOutOfARegistry(t *testing.T) {
 		must(t, err)
 		s.Push(t, repo, data)
 	}
+	return boot
+}
+
+// TestLoginsOfDockerAreUsed when a registry asks for one: those in its file, and those that
+// a helper keeps.
+func TestLoginsOfDockerAreUsed(t *testing.T) {
+	const repo, text, password = "library/image", "behind a login\n", "hunter2hunter2"
+	s := testregistry.Start(t, testregistry.Options{User: "user", Password: password})
+	boot := registryImage(t, s, repo, text)
+	programs := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(programs, "docker-credential-test"),
+		[]byte("#!/bin/sh\nread host; [ \"$host\" = "+s.Host+" ] && echo '{\"Username\":\"user\",\"Secret\":\""+password+"\"}'\n"), 0o755))
+	t.Setenv("PATH", programs+":"+os.Getenv("PATH"))
+	section := fmt.Sprintf(`{"scheme":"http","host":%q,"repo":%q}`, s.Host, repo)
+	for _, tt := range []struct {
+		name, file string
+		ok         bool
+	}{
+		{"file", fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, s.Host, testregistry.Auth("user", password)), true},
+		{"helper", fmt.Sprintf(`{"credHelpers":{%q:"test"}}`, s.Host), true},
+		{"another", `{"auths":{"other.example":{"auth":"dTpw"}}}`, false},
+		{"wrong", fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, s.Host, testregistry.Auth("user", "wrong"+password)), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			must(t, os.WriteFile(filepath.Join(dir, "config.json"), []byte(tt.file), 0o600))
+			t.Setenv("DOCKER_CONFIG", dir)
+			tar := filepath.Join(dir, "out.tar")
+			out, err := nydusImageCommand(t.Context(), "unpack", "-l", "warn", "-B", boot, "--output", tar, "--backend-type", "registry", "--backend-config", section).CombinedOutput()
+			got, _ := os.ReadFile(tar)
+			if (err == nil) != tt.ok || tt.ok && !bytes.Contains(got, []byte(text)) || bytes.Contains(out, []byte(password)) {
+				t.Errorf("%v, %d bytes: %s", err, len(got), out)
+			}
+			if !tt.ok && !bytes.Contains(out, []byte("login")) {
+				t.Errorf("no remedy in %s", out)
+			}
+		})
+	}
+}
+
+// TestBlobsAreReadOutOfARegistry by the commands that read data, as nydus-image does
+// with --backend-type, and by configuration.
+func TestBlobsAreReadOutOfARegistry(t *testing.T) {
+	const repo, text = "library/image", "out of a registry\n"
+	s := testregistry.Start(t, testregistry.Options{})
+	boot, dir := registryImage(t, s, repo, text), t.TempDir()
 	section := fmt.Sprintf(`{"scheme":"http","host":%q,"repo":%q}`, s.Host, repo)
 	config := filepath.Join(dir, "config.json")
 	must(t, os.WriteFile(config, []byte(`{"version":2,"backend":{"type":"registry","registry":`+section+`}}`), 0o644))

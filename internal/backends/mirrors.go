@@ -118,7 +118,7 @@ func (o *Options) openRegistry(r *config.Registry, h httprange.Options) (remote,
 		opt := opt
 		opt.HTTP, opt.Scheme, opt.Host = h, u.Scheme, u.Host
 		opt.BlobURLScheme, opt.BlobRedirectedHost = "", ""
-		opt.Helper = o.Network.helper(r.CredentialHelper, u.Host, r.Repo)
+		opt.Helper = o.helper(r.CredentialHelper, u.Host, r.Repo)
 		if !m.AuthThrough {
 			opt.Origin = origin
 		}

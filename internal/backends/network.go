@@ -42,8 +42,8 @@ type Network struct {
 	helpers map[string]*credhelper.Helper // by socket
 }
 
-// helper is how a registry gets credentials beyond those of its configuration; nil if it
-// doesn't. What a helper gave is good for all who ask it.
+// helper asks a socket, or that of the process, for credentials; nil if there is none.
+// What a helper gave is good for all who ask it.
 func (n *Network) helper(socket, host, repo string) func(context.Context, string) (string, time.Time, error) {
 	if socket = cmp.Or(socket, n.CredentialHelper); socket == "" {
 		return nil

@@ -1,6 +1,7 @@
 package backends
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -30,6 +31,10 @@ type Options struct {
 	// Setting gives what was set at run time in the place of a configured value; it is
 	// asked at every request. Keys are those of the control API's configuration. nil: nothing is.
 	Setting func(key, configured string) string
+	// Helper gives credentials for a repository of a registry, others than were refused and
+	// in the same form (base64 of user:password), where no socket of a helper is named; nil
+	// gives none.
+	Helper func(host, repo, refused string) (credentials string, end time.Time, err error)
 	// Log is told of options without effect.
 	Log *slog.Logger
 }
@@ -102,7 +107,18 @@ func (o *Options) registry(r *config.Registry, h httprange.Options) registry.Opt
 		HTTP: h, Scheme: r.Scheme, Host: r.Host, Repo: r.Repo, Token: r.RegistryToken.Reveal(),
 		BlobURLScheme: r.BlobURLScheme, BlobRedirectedHost: r.BlobRedirectedHost,
 		Credentials: func() string { return o.Setting("registry_auth", r.Auth.Reveal()) },
-		Helper:      o.Network.helper(r.CredentialHelper, r.Host, r.Repo),
+		Helper:      o.helper(r.CredentialHelper, r.Host, r.Repo),
+	}
+}
+
+// helper is how a registry gets credentials beyond those of its configuration; nil if it
+// doesn't.
+func (o *Options) helper(socket, host, repo string) func(context.Context, string) (string, time.Time, error) {
+	if h := o.Network.helper(socket, host, repo); h != nil || o.Helper == nil {
+		return h
+	}
+	return func(_ context.Context, refused string) (string, time.Time, error) {
+		return o.Helper(host, repo, refused)
 	}
 }
 
