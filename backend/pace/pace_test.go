@@ -33,6 +33,7 @@ func TestRatesAreKept(t *testing.T) {
 		{"no bound on demands", Rates{Prefetch: 100}, "ddpdpd", []time.Duration{0, 0, 0, 0, 1000 * ms, 1000 * ms}},
 		{"a bound on all", Rates{All: 100}, "ddd", []time.Duration{0, 1000 * ms, 2000 * ms}},
 		{"demands pass prefetches", Rates{All: 100}, "ppdp", []time.Duration{0, 1000 * ms, 1000 * ms, 3000 * ms}},
+		{"also those that came later", Rates{All: 100}, "ppdd", []time.Duration{0, 1000 * ms, 1000 * ms, 2000 * ms}},
 		{"both", Rates{All: 200, Prefetch: 100}, "ppdp", []time.Duration{0, 1000 * ms, 1000 * ms, 2000 * ms}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
