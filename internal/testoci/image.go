@@ -138,3 +138,22 @@ func run(cmd *exec.Cmd) error {
 	}
 	return nil
 }
+
+// Unpack stacks tars in a layout, the lowest first, and gives the directory that umoci
+// unpacks it to.
+func Unpack(t testing.TB, tars ...string) string {
+	t.Helper()
+	testenv.Need(t, testenv.Root, testenv.ImageTools)
+	dir := t.TempDir()
+	steps := [][]string{{"init", "--layout", filepath.Join(dir, "oci")}, {"new", "--image", layoutTag(dir)}}
+	for _, tar := range tars {
+		steps = append(steps, []string{"raw", "add-layer", "--image", layoutTag(dir), tar})
+	}
+	tree := filepath.Join(dir, "tree")
+	for _, args := range append(steps, []string{"raw", "unpack", "--image", layoutTag(dir), tree}) {
+		if err := umoci(args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return tree
+}
