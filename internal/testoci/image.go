@@ -149,11 +149,21 @@ func Unpack(t testing.TB, tars ...string) string {
 	for _, tar := range tars {
 		steps = append(steps, []string{"raw", "add-layer", "--image", layoutTag(dir), tar})
 	}
-	tree := filepath.Join(dir, "tree")
-	for _, args := range append(steps, []string{"raw", "unpack", "--image", layoutTag(dir), tree}) {
+	for _, args := range steps {
 		if err := umoci(args...); err != nil {
 			t.Fatal(err)
 		}
+	}
+	return UnpackLayout(t, layoutTag(dir))
+}
+
+// UnpackLayout gives the directory that umoci unpacks an image to: DIR:TAG of a layout.
+func UnpackLayout(t testing.TB, image string) string {
+	t.Helper()
+	testenv.Need(t, testenv.Root, testenv.ImageTools)
+	tree := filepath.Join(t.TempDir(), "tree")
+	if err := umoci("raw", "unpack", "--image", image, tree); err != nil {
+		t.Fatal(err)
 	}
 	return tree
 }

@@ -2,7 +2,6 @@ package images
 
 import (
 	"bufio"
-	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,7 +16,6 @@ import (
 	"vrafs/internal/testoci"
 	"vrafs/internal/testregistry"
 	"vrafs/internal/testtree"
-	"vrafs/oci/ocitest"
 )
 
 // needMounts is what mounting by reference needs.
@@ -27,37 +25,13 @@ const repo = "library/image"
 
 // converted is a layout with the Nydus image of im. It is made once.
 func (u *user) converted(im *testoci.Image) string {
-	t := u.t
-	t.Helper()
+	u.t.Helper()
 	made, err := programs()
-	must(t, err)
-	blobs, dir := t.TempDir(), filepath.Join(made, im.Name)
-	layout := filepath.Join(dir, "layout")
-	if _, err := os.Stat(layout); err == nil {
-		return layout
+	must(u.t, err)
+	layout := filepath.Join(made, im.Name)
+	if _, err := os.Stat(layout); err != nil {
+		u.vrafs("convert", "--no-cache", "-q", im.Reference(), "oci:"+layout+":nydus")
 	}
-	must(t, os.Mkdir(dir, 0o755))
-	boot := filepath.Join(dir, "image.boot")
-	var layers []ocitest.Layer
-	merge := []string{"merge", "-l", "warn", "-B", boot}
-	for _, l := range im.Layers(t) {
-		u.vrafs("create", "-l", "warn", "-t", "targz-rafs", "--blob-inline-meta", "--features", "blob-toc", "--whiteout-spec", "none",
-			"-D", blobs, im.Blob(l.Digest))
-		entries, err := os.ReadDir(blobs)
-		must(t, err)
-		for _, e := range entries {
-			path := filepath.Join(blobs, e.Name())
-			data, err := os.ReadFile(path)
-			to := filepath.Join(dir, fmt.Sprintf("%x", sha256.Sum256(data))) // as registries will have it
-			must(t, err, os.Rename(path, to))
-			merge = append(merge, to)
-			layers = append(layers, ocitest.NydusBlob(data))
-		}
-	}
-	u.vrafs(merge...)
-	text, err := os.ReadFile(boot)
-	must(t, err)
-	ocitest.Layout(t, layout, "nydus", append(layers, ocitest.NydusBootstrap(t, text))...)
 	return layout
 }
 
