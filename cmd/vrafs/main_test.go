@@ -16,7 +16,11 @@ import (
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
-		main()
+		status := run(os.Args)
+		if path := os.Getenv(peakFile); path != "" {
+			writePeak(path)
+		}
+		os.Exit(status)
 	}
 	testscript.Main(m, map[string]func(){"vrafs": main, nydusImage: main})
 }

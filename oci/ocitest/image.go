@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -75,6 +76,27 @@ type Layer struct {
 	Bytes     []byte
 	// Annotations of its descriptor, nil for none.
 	Annotations map[string]string
+
+	size int // of a layer that lies in its layout already
+}
+
+// WriteLayer writes a plain layer into the layout dir while fill makes it, for layers that
+// are too large for memory.
+func WriteLayer(t testing.TB, dir string, fill func(w *tar.Writer)) Layer {
+	t.Helper()
+	blobs := filepath.Join(dir, "blobs", "sha256")
+	must(t, os.MkdirAll(blobs, 0o755))
+	f, err := os.Create(filepath.Join(dir, "layer"))
+	must(t, err)
+	sum := digest.SHA256.Digester()
+	w := tar.NewWriter(io.MultiWriter(f, sum.Hash()))
+	fill(w)
+	must(t, w.Close())
+	st, err := f.Stat()
+	must(t, err)
+	must(t, f.Close())
+	must(t, os.Rename(f.Name(), filepath.Join(blobs, sum.Digest().Encoded())))
+	return Layer{MediaType: "application/vnd.oci.image.layer.v1.tar", DiffID: sum.Digest(), size: int(st.Size())}
 }
 
 // NewLayer compresses a tar.
@@ -130,7 +152,7 @@ func Manifest(t testing.TB, dir, tag, platform string, layers ...Layer) digest.D
 	diffs, descs, history := []digest.Digest{}, []object{}, []object{}
 	for i, l := range layers {
 		diffs = append(diffs, l.DiffID)
-		d := put(t, dir, l.MediaType, l.Bytes)
+		d := l.put(t, dir)
 		if l.Annotations != nil {
 			d["annotations"] = l.Annotations
 		}
@@ -170,6 +192,14 @@ func Index(t testing.TB, dir, tag string) digest.Digest {
 	}))
 	name(t, dir, tag, d)
 	return d["digest"].(digest.Digest)
+}
+
+// put stores the layer, unless it is there, and returns its descriptor.
+func (l *Layer) put(t testing.TB, dir string) object {
+	if l.size > 0 {
+		return object{"mediaType": l.MediaType, "digest": l.DiffID, "size": l.size}
+	}
+	return put(t, dir, l.MediaType, l.Bytes)
 }
 
 // put stores a blob and returns its descriptor.
