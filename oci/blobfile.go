@@ -14,10 +14,10 @@ type blobFile interface {
 	io.Closer
 }
 
-// files makes the blob readable in any order: that of a registry is copied to a file
+// localBlob makes the blob readable in any order: that of a registry is copied to a file
 // without a name first, since a tree is not in the order of its data.
-func (u *unconverter) files(ctx context.Context, im *Image, d Descriptor) (blobFile, error) {
-	if u.src.Kind != KindRegistry {
+func localBlob(ctx context.Context, im *Image, d Descriptor, p *Progress) (blobFile, error) {
+	if im.repo.ref.Kind != KindRegistry {
 		return struct {
 			io.ReaderAt
 			io.Closer
@@ -34,13 +34,13 @@ func (u *unconverter) files(ctx context.Context, im *Image, d Descriptor) (blobF
 	}
 	err = os.Remove(f.Name())
 	if err == nil {
-		_, err = io.Copy(f, u.o.Progress.reading(rc, Event{What: "blob", Name: d.Digest.String(), Total: d.Size}))
+		_, err = io.Copy(f, p.reading(rc, Event{What: "blob", Name: d.Digest.String(), Total: d.Size}))
 	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	u.o.Progress.tell(Event{What: "blob", Name: d.Digest.String(), State: StateDone, Done: d.Size, Total: d.Size})
+	p.tell(Event{What: "blob", Name: d.Digest.String(), State: StateDone, Done: d.Size, Total: d.Size})
 	return f, nil
 }
 

@@ -131,18 +131,34 @@ func (im *Image) Blobs() backend.Opener { return blobs{im} }
 
 type blobs struct{ im *Image }
 
-// Open finds the layer called id. A blob that the manifest does not list, as one of a
-// chunk dictionary may be, has an unknown size until it is read.
-func (b blobs) Open(_ context.Context, id string) (backend.Blob, error) {
+// Open finds the layer called id, or one that the image only refers to.
+func (b blobs) Open(ctx context.Context, id string) (backend.Blob, error) {
 	if raw, err := hex.DecodeString(id); err != nil || len(raw) != 32 {
 		return nil, fmt.Errorf("blob %.80q: %w: it is no digest", id, backend.ErrNotFound)
 	}
 	dg := digest.NewDigestFromEncoded(digest.SHA256, id)
 	d, ok := b.im.find(dg)
+	if !ok && b.im.refersTo(dg) {
+		size, err := b.im.repo.sizeOf(ctx, dg)
+		if err != nil {
+			return nil, fmt.Errorf("blob %s: %w: %w", id, backend.ErrNotFound, err)
+		}
+		d, ok = Descriptor{Digest: dg, Size: size}, true
+	}
 	if !ok {
 		return nil, fmt.Errorf("blob %s: %w: the manifest of %s does not list it", id, backend.ErrNotFound, b.im.Ref)
 	}
 	return &blob{b.im.repo, d}, nil
+}
+
+// refersTo reports whether a layer's data stayed in the layer d of another image.
+func (im *Image) refersTo(d digest.Digest) bool {
+	for i := range im.Manifest.Layers {
+		if im.Manifest.Layers[i].NydusRef() == d {
+			return true
+		}
+	}
+	return false
 }
 
 // A blob is one layer, read by ranges.

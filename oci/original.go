@@ -11,7 +11,7 @@ import (
 // original takes over a layer that stayed as it was. Its diff id is in no document any
 // more.
 func (u *unconverter) original(ctx context.Context, im *Image, ref digest.Digest) (l plainLayer, err error) {
-	size, err := u.sizeOf(ctx, ref)
+	size, err := u.from.sizeOf(ctx, ref)
 	if err != nil {
 		return l, fmt.Errorf("original layer %s: %w", ref, err)
 	}
@@ -47,8 +47,8 @@ func (u *unconverter) original(ctx context.Context, im *Image, ref digest.Digest
 }
 
 // sizeOf asks for the size of a blob that no manifest lists.
-func (u *unconverter) sizeOf(ctx context.Context, d digest.Digest) (int64, error) {
-	s, ok := u.from.store.(interface {
+func (r *Repo) sizeOf(ctx context.Context, d digest.Digest) (int64, error) {
+	s, ok := r.store.(interface {
 		size(context.Context, digest.Digest) (int64, error)
 	})
 	if !ok {

@@ -67,6 +67,19 @@ func Open(ctx context.Context, ref Ref, o Options) (*Repo, error) {
 // Close releases the place. Readers that it gave out end with an error.
 func (r *Repo) Close() error { return r.store.close() }
 
+// Document reads what ref names: its bytes, its descriptor, and the index if it is one.
+func (r *Repo) Document(ctx context.Context, ref Ref) ([]byte, Descriptor, *Index, error) {
+	raw, d, err := r.document(ctx, ref, nil)
+	var x *Index
+	if err == nil && d.IsIndex() {
+		x, err = parseIndex(raw)
+	}
+	if err != nil {
+		return nil, d, nil, fmt.Errorf("%s: %w", ref, err)
+	}
+	return raw, d, x, nil
+}
+
 // document reads a manifest or an index and compares it with the digest that names it.
 func (r *Repo) document(ctx context.Context, ref Ref, told *Descriptor) ([]byte, Descriptor, error) {
 	raw, d, err := r.store.manifest(ctx, ref)

@@ -258,7 +258,7 @@ func (u *unconverter) layer(ctx context.Context, im *Image, d Descriptor) (plain
 	if ref := d.NydusRef(); ref != "" {
 		return u.original(ctx, im, ref)
 	}
-	files, err := u.files(ctx, im, d)
+	files, err := localBlob(ctx, im, d, u.o.Progress)
 	if err != nil {
 		return plainLayer{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	"vrafs/internal/chunkread"
 	"vrafs/internal/cli"
 	"vrafs/internal/imagewalk"
+	"vrafs/oci"
 	"vrafs/rafs"
 )
 
@@ -20,11 +21,14 @@ type check struct {
 	place   place
 	output  string
 	verbose bool
+	ref     refOptions
+	source  *oci.Ref
 }
 
-func newCheck() *cli.Command {
+// newCheck also takes references, unless the program is called as nydus-image.
+func newCheck(refs bool) *cli.Command {
 	c := &check{}
-	return &cli.Command{
+	cmd := &cli.Command{
 		Name:  "check",
 		About: "Check the metadata of an image, and its data where the blobs are at hand",
 		Args:  []*cli.Arg{c.place.bootstrapArg()},
@@ -34,6 +38,23 @@ func newCheck() *cli.Command {
 		},
 		Run: c.run,
 	}
+	if refs {
+		cmd.About = "Check a bootstrap, with its data where the blobs are at hand; or a converted image by its reference, also against its source"
+		cmd.Args[0].Help += ", or reference"
+		cmd.Options = append(cmd.Options, &cli.Option{Long: "source", Value: "ref", Help: "Of a reference: the image that was converted (default: the one that it names)", Set: func(v string) error {
+			r, err := oci.Parse(v)
+			c.source = &r
+			return err
+		}})
+		cmd.Options = append(cmd.Options, c.ref.options()...)
+		cmd.Run = func(ctx context.Context, env *cli.Env) error {
+			if isRef(c.place.positional) {
+				return c.ref.checkRef(ctx, env, c.place.positional, c.source)
+			}
+			return c.run(ctx, env)
+		}
+	}
+	return cmd
 }
 
 // maxShown bounds the findings that are printed.

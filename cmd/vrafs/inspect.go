@@ -20,12 +20,14 @@ import (
 type inspect struct {
 	place   place
 	request string
+	ref     refOptions
 }
 
-func newInspect() *cli.Command {
+// newInspect also takes references, unless the program is called as nydus-image.
+func newInspect(refs bool) *cli.Command {
 	i := &inspect{}
 	request := &cli.Option{Long: "request", Short: 'R', Value: "request", Help: "Execute one command and print JSON: stats, blobs, prefetch, ...", Set: cli.Trimmed(&i.request)}
-	return &cli.Command{
+	cmd := &cli.Command{
 		Name:  "inspect",
 		About: "Show what is in an image, one command after the other",
 		Args:  []*cli.Arg{i.place.bootstrapArg()},
@@ -34,6 +36,20 @@ func newInspect() *cli.Command {
 		},
 		Run: func(ctx context.Context, env *cli.Env) error { return i.run(ctx, env, request.Given()) },
 	}
+	if refs {
+		cmd.About = "Show what is in a bootstrap, one command after the other; or the manifest and layers of a reference"
+		cmd.Args[0].Help += ", or reference"
+		cmd.Options = append(cmd.Options, &cli.Option{Long: "raw", Help: "Of a reference: print the manifest or index as it is", Set: cli.Flag(&i.ref.raw)})
+		cmd.Options = append(cmd.Options, i.ref.options()...)
+		run := cmd.Run
+		cmd.Run = func(ctx context.Context, env *cli.Env) error {
+			if isRef(i.place.positional) {
+				return i.ref.inspectRef(ctx, env, i.place.positional)
+			}
+			return run(ctx, env)
+		}
+	}
+	return cmd
 }
 
 const inspectPrompt = "Inspecting RAFS :> "

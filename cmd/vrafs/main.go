@@ -134,7 +134,7 @@ func newProgram(name string) *program {
 				Set: cli.Str(&p.logLevel)},
 		},
 		Commands: []*cli.Command{
-			newCreate(), newMerge(), newCheck(), newInspect(), newExport(), newUnpack(),
+			newCreate(), newMerge(), newCheck(name != nydusImage), newInspect(name != nydusImage), newExport(), newUnpack(),
 			newStat(), newCompact(), newOptimize(), newChunkdict(),
 		},
 	}

@@ -1,0 +1,132 @@
+package oci
+
+import (
+	"archive/tar"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"vrafs/internal/testenv"
+	"vrafs/internal/testoci"
+	"vrafs/internal/testregistry"
+	"vrafs/oci/ocitest"
+	"vrafs/rafs"
+)
+
+// TestCheckAgreesWithConversions of an image of everything odd, layer by layer and as a
+// whole, by rules that are not the builder's.
+func TestCheckAgreesWithConversions(t *testing.T) {
+	testenv.Long(t)
+	for _, image := range []func(testing.TB) *testoci.Image{testoci.Odd, testoci.Nginx} {
+		im := image(t)
+		src, dst := parse(t, im.Reference()), parse(t, "oci:"+t.TempDir()+"/l:1")
+		o := defaults()
+		o.Recipe.Compressor = rafs.CompressorLZ4
+		convert(t, src, dst, o)
+		r, err := Check(t.Context(), dst, CheckOptions{Source: &src})
+		if err != nil {
+			t.Errorf("%s: %v\n%s", im.Name, err, strings.Join(r.Problems, "\n"))
+		}
+		if r.Layers < 3 || r.Entries < 300 || r.Names < 300 {
+			t.Errorf("%s: only %+v were compared", im.Name, r)
+		}
+	}
+}
+
+// TestCheckFindsTheSourceThatAnImageNames, by its index or as its subject.
+func TestCheckFindsTheSourceThatAnImageNames(t *testing.T) {
+	dir, _ := small(t)
+	s := testregistry.Start(t, testregistry.Options{})
+	src := parse(t, s.Host+"/x/y:1")
+	_, err := Copy(t.Context(), parse(t, "oci:"+dir), src, CopyOptions{})
+	must(t, err)
+	want := whole(t, src, Options{}).Desc.Digest
+	for name, o := range map[string]ConvertOptions{
+		"merged":  {Recipe: DefaultRecipe(), MergePlatform: true},
+		"subject": {Recipe: DefaultRecipe(), Referrer: true},
+		"alone":   {Recipe: DefaultRecipe()},
+		"ref":     {Recipe: Recipe{Version: rafs.V6, Compressor: rafs.CompressorGzip, Digester: rafs.DigesterSHA256, ChunkSize: 1 << 20, Ref: true, Prefetch: []string{"/"}}, Referrer: true},
+	} {
+		dst := parse(t, s.Host+"/x/y:"+name)
+		convert(t, src, dst, o)
+		r, err := Check(t.Context(), dst, CheckOptions{})
+		if err != nil {
+			t.Errorf("%s: %v: %+v", name, err, r)
+			continue
+		}
+		if name == "alone" {
+			if r.Source != "" || r.Layers != 2 {
+				t.Errorf("%s: %+v", name, r)
+			}
+		} else if r.Source != want || r.Entries == 0 || r.Names == 0 {
+			t.Errorf("%s: %+v, want %s as the source", name, r, want)
+		}
+	}
+}
+
+// TestCheckFindsEveryDifference between an image and another source.
+func TestCheckFindsEveryDifference(t *testing.T) {
+	out := t.TempDir() + "/l"
+	layout := func(entries ...ocitest.Entry) string {
+		dir := filepath.Join(t.TempDir(), "src")
+		ocitest.Layout(t, dir, "1", ocitest.NewLayer(t, ocitest.Tar(t, entries...), ocitest.Gzip))
+		return "oci:" + dir + ":1"
+	}
+	file := func(change func(*tar.Header)) ocitest.Entry {
+		e := ocitest.File("a", "data")
+		change(&e.Header)
+		return e
+	}
+	dst := parse(t, "oci:"+out+":1")
+	convert(t, parse(t, layout(ocitest.File("a", "data"), ocitest.HardLink("b", "a"), ocitest.Link("l", "a"))), dst, defaults())
+	for want, entries := range map[string][]ocitest.Entry{
+		"should be 600":           {file(func(h *tar.Header) { h.Mode = 0o600 }), ocitest.HardLink("b", "a"), ocitest.Link("l", "a")},
+		"owner 0:0":               {file(func(h *tar.Header) { h.Uid = 3 }), ocitest.HardLink("b", "a"), ocitest.Link("l", "a")},
+		"time":                    {file(func(h *tar.Header) { h.ModTime = h.ModTime.Add(1e9) }), ocitest.HardLink("b", "a"), ocitest.Link("l", "a")},
+		"attributes":              {file(func(h *tar.Header) { h.PAXRecords = map[string]string{"SCHILY.xattr.user.x": "y"} }), ocitest.HardLink("b", "a"), ocitest.Link("l", "a")},
+		"bytes that are not":      {ocitest.File("a", "Data"), ocitest.HardLink("b", "a"), ocitest.Link("l", "a")},
+		"is the file":             {ocitest.File("a", "data"), ocitest.File("b", "data"), ocitest.Link("l", "a")},
+		"target":                  {ocitest.File("a", "data"), ocitest.HardLink("b", "a"), ocitest.Link("l", "b")},
+		"missing":                 {ocitest.File("a", "data"), ocitest.HardLink("b", "a"), ocitest.Link("l", "a"), ocitest.Dir("d")},
+		"the source has no such":  {ocitest.File("a", "data"), ocitest.HardLink("b", "a")},
+		"type":                    {ocitest.File("a", "data"), ocitest.HardLink("b", "a"), ocitest.Dir("l")},
+		"the whiteout is missing": {ocitest.File("a", "data"), ocitest.HardLink("b", "a"), ocitest.Link("l", "a"), ocitest.File(".wh.x", "")},
+	} {
+		src := parse(t, layout(entries...))
+		r, err := Check(t.Context(), dst, CheckOptions{Source: &src})
+		if !errors.Is(err, ErrDiffers) || !strings.Contains(strings.Join(r.Problems, "\n"), want) {
+			t.Errorf("%s: %v: %q", want, err, r.Problems)
+		}
+	}
+}
+
+// TestCheckHoldsManifestsToTheRules of clients.
+func TestCheckHoldsManifestsToTheRules(t *testing.T) {
+	dir, _ := small(t)
+	dst := parse(t, "oci:"+t.TempDir()+"/l:1")
+	convert(t, parse(t, "oci:"+dir), dst, defaults())
+	im := whole(t, dst, Options{})
+	for want, change := range map[string]func(m *Manifest){
+		"media type":             func(m *Manifest) { m.Layers[0].MediaType = MediaTypeLayerGzip },
+		"annotation":             func(m *Manifest) { m.Layers[1].Annotations = nil },
+		"nydus-fs-version":       func(m *Manifest) { delete(m.Layers[2].Annotations, AnnotationNydusFSVersion) },
+		"version 6, the layer":   func(m *Manifest) { m.Layers[2].Annotations[AnnotationNydusFSVersion] = "5" },
+		"is no layer of":         func(m *Manifest) { m.Layers = slices.Delete(m.Layers, 1, 2) },
+		"3 diff ids of 2 layers": func(m *Manifest) { m.Layers = m.Layers[1:] },
+	} {
+		var m Manifest
+		must(t, json.Unmarshal(im.RawManifest, &m))
+		change(&m)
+		raw, d, err := encode(m, MediaTypeManifest)
+		must(t, err)
+		must(t, os.WriteFile(filepath.Join(dst.Path, blobName(d.Digest)), raw, 0o600))
+		r, err := Check(t.Context(), dst.WithDigest(d.Digest), CheckOptions{})
+		if !errors.Is(err, ErrDiffers) || !strings.Contains(strings.Join(r.Problems, "\n"), want) {
+			t.Errorf("%s: %v: %+v", want, err, r)
+		}
+	}
+}
