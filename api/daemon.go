@@ -107,11 +107,13 @@ type Overrides interface {
 
 // Blobs is a singleton daemon's images.
 type Blobs interface {
-	// PutBlob binds an image; entry is the JSON text of a blob cache entry. A
-	// malformed entry is an *Error of kind BadRequest.
+	// PutBlob binds an image; entry is the JSON text of a blob cache entry. One that
+	// can't be used whatever the circumstances is an *Error of kind BadRequest, with a text.
 	PutBlob(ctx context.Context, entry []byte) error
 	// UnbindBlob drops one image of a domain, or all of it if blobID is "".
 	UnbindBlob(ctx context.Context, domainID, blobID string) error
 	// DeleteBlob deletes the cache file of a blob.
 	DeleteBlob(ctx context.Context, blobID string) error
+	// ListBlobs lists the images of a domain, or with "" all of them.
+	ListBlobs(domainID string) ([]BoundBlob, error)
 }

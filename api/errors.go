@@ -21,7 +21,7 @@ const (
 	Serde                       // 500: a saved state or a configuration can't be read
 	NoCounter                   // 404: unknown or ambiguous metrics id
 	BadPayload                  // 500: a value that can't be applied
-	BadRequest                  // 400: malformed request
+	BadRequest                  // 400: malformed request; Text says what is wrong with its body
 )
 
 // An Error is a refusal with a kind. Text must not hold a secret.
@@ -98,6 +98,8 @@ func render(tag string, w wrapper, err error) (int, string) {
 	}
 	inner := ""
 	switch {
+	case e.Kind == BadRequest && e.Text != "":
+		return e.status(), (&bodyError{why: e.Text}).Error()
 	case e.Kind == BadRequest:
 		return e.status(), "BadRequest"
 	case e.Kind == BadPayload:

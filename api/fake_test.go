@@ -119,6 +119,9 @@ func (f *fake) PutBlob(_ context.Context, entry []byte) error { return f.note("p
 func (f *fake) UnbindBlob(_ context.Context, domain, blob string) error {
 	return f.note("unbind " + domain + " " + blob)
 }
+func (f *fake) ListBlobs(domain string) ([]BoundBlob, error) {
+	return []BoundBlob{{Type: "bootstrap", ID: "i", DomainID: domain, MetadataPath: "/m", DataBlobs: []string{}}}, f.note("list " + domain)
+}
 func (f *fake) DeleteBlob(_ context.Context, blob string) error { return f.note("delete " + blob) }
 
 // serve starts the API on a socket and returns a client and the socket's path.

@@ -58,22 +58,25 @@ var routes = map[string]map[string]route{
 	"/api/v2/blobs": {
 		"PUT":    {"CreateBlobObject", daemonAbnormal, putBlob},
 		"DELETE": {"DeleteBlobObject", daemonAbnormal, bare(deleteBlob)},
-		"GET":    {"GetBlobObjects", daemonAbnormal, bare(func(Daemon, *http.Request) (any, error) { return nil, &Error{Kind: Unsupported} })},
+		"GET":    {"GetBlobObjects", daemonAbnormal, bare(listBlobs)},
 	},
 }
+
+// prometheus is a path of its own kind, beside the routes.
+const prometheus = "/metrics"
 
 // Handler serves the API for d.
 func Handler(d Daemon) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Server", "Nydus API")
-		if r.URL.Path == "/metrics" && r.Method == http.MethodGet {
+		if r.URL.Path == prometheus && r.Method == http.MethodGet {
 			servePrometheus(w, d)
 			return
 		}
 		h.Set("Content-Type", "application/json")
 		methods, ok := routes[r.URL.Path]
-		if !ok {
+		if !ok && r.URL.Path != prometheus {
 			answerError(w, http.StatusNotFound, "NoRoute")
 			return
 		}
@@ -104,7 +107,16 @@ func describe(rt route, err error) (int, string) {
 	if qe, ok := errors.AsType[*queryError](err); ok {
 		return http.StatusBadRequest, qe.Error()
 	}
+	if te, ok := errors.AsType[*tagged](err); ok {
+		return render(te.tag, rt.wrap, te.error)
+	}
 	return render(rt.tag, rt.wrap, err)
+}
+
+// A tagged error is not rendered with its route's tag.
+type tagged struct {
+	tag string
+	error
 }
 
 func answer(w http.ResponseWriter, v any) {
@@ -279,6 +291,20 @@ func putBlob(d Daemon, r *http.Request) (any, error) {
 	return nil, d.PutBlob(r.Context(), body)
 }
 
+func listBlobs(d Daemon, r *http.Request) (any, error) {
+	domain, _, err := query(r.URL.RawQuery, "domain_id")
+	if err != nil {
+		return nil, err
+	}
+	list, err := d.ListBlobs(domain)
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// deleteBlob unbinds images of a domain or, without one, deletes a blob's cache file,
+// which is a request of its own to clients.
 func deleteBlob(d Daemon, r *http.Request) (any, error) {
 	blob, hasBlob, err := query(r.URL.RawQuery, "blob_id")
 	if err != nil {
@@ -292,7 +318,10 @@ func deleteBlob(d Daemon, r *http.Request) (any, error) {
 	case hasDomain:
 		return nil, d.UnbindBlob(r.Context(), domain, blob)
 	case hasBlob:
-		return nil, d.DeleteBlob(r.Context(), blob)
+		if err := d.DeleteBlob(r.Context(), blob); err != nil {
+			return nil, &tagged{"DeleteBlobFile", err}
+		}
+		return nil, nil
 	}
 	_, err = requiredQuery("", "domain_id")
 	return nil, err

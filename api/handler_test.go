@@ -117,7 +117,8 @@ func TestRequests(t *testing.T) {
 			errBody("ParseBody(Error(\"invalid type for `registry_auth`, expected a string\", line: 1, column: 20))")},
 
 		{"bind", "PUT", "/api/v2/blobs", entry, nil, 204, "put " + entry},
-		{"bind malformed", "PUT", "/api/v2/blobs", entry, Errorf(BadRequest, ""), 400, errBody("BadRequest")},
+		{"bind malformed", "PUT", "/api/v2/blobs", entry, Errorf(BadRequest, "no \"id\""), 400, errBody(`ParseBody(Error("no \"id\"", line: 0, column: 0))`)},
+		{"Prometheus by another method", "POST", "/metrics", "", nil, 400, errBody("BadRequest")},
 		{"bind nonsense", "PUT", "/api/v2/blobs", "x", nil, 400, errBody(`ParseBody(Error("invalid character 'x' looking for beginning of value", line: 1, column: 1))`)},
 		{"bind under fuse", "PUT", "/api/v2/blobs", entry, Errorf(Unsupported, ""), 501, errBody("CreateBlobObject(DaemonAbnormal(Unsupported))")},
 		{"unbind", "DELETE", "/api/v2/blobs?domain_id=d&blob_id=b", "", nil, 204, "unbind d b"},
@@ -127,7 +128,10 @@ func TestRequests(t *testing.T) {
 		{"delete blob", "DELETE", "/api/v2/blobs?blob_id=b", "", nil, 204, "delete b"},
 		{"delete nothing", "DELETE", "/api/v2/blobs", "", nil, 400,
 			errBody(`QueryString("'domain_id' should be specified in query string")`)},
-		{"list blobs", "GET", "/api/v2/blobs?domain_id=d", "", nil, 501, errBody("GetBlobObjects(DaemonAbnormal(Unsupported))")},
+		{"delete blob under fuse", "DELETE", "/api/v2/blobs?blob_id=b", "", Errorf(Unsupported, ""), 501, errBody("DeleteBlobFile(DaemonAbnormal(Unsupported))")},
+		{"list blobs", "GET", "/api/v2/blobs?domain_id=d", "", nil, 200,
+			`[{"type":"bootstrap","id":"i","domain_id":"d","metadata_path":"/m","data_blobs":[],"config_v2":null}]`},
+		{"list blobs under fuse", "GET", "/api/v2/blobs?domain_id=d", "", Errorf(Unsupported, ""), 501, errBody("GetBlobObjects(DaemonAbnormal(Unsupported))")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake()

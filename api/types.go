@@ -38,6 +38,16 @@ func NewMountedTime(t time.Time) MountedTime {
 	return MountedTime{t.Year(), t.YearDay(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond()}
 }
 
+// A BoundBlob is an image bound to a singleton daemon.
+type BoundBlob struct {
+	Type         string   `json:"type"` // "bootstrap"
+	ID           string   `json:"id"`
+	DomainID     string   `json:"domain_id"`
+	MetadataPath string   `json:"metadata_path"`
+	DataBlobs    []string `json:"data_blobs"` // their ids
+	Config       any      `json:"config_v2"`  // without secrets
+}
+
 // A MountCmd is the body of a mount request. Config is a whole configuration text
 // and may hold credentials.
 type MountCmd struct {

@@ -8,55 +8,6 @@ import (
 	"testing"
 )
 
-// TestFuseLifeCycleErrors are the refusals of life-cycle commands that only a FUSE daemon
-// can give (nydusd, sections 1.9 and 2.3).
-func TestFuseLifeCycleErrors(t *testing.T) {
-	h := newHost(t)
-	alone := h.kept(t)
-	waiting := h.fuse(t, h.api+"2", "--upgrade").ready()
-	lonely := start(t, exec.Command(binary, "fuse", "--mountpoint", t.TempDir(), "--apisock", h.api+"3", "--upgrade"), "", h.api+"3").ready()
-	for _, tt := range []struct {
-		name   string
-		p      *process
-		target string
-		status int
-		want   string
-	}{
-		{"sendfd_without_supervisor", alone, "fuse/sendfd", 500, `Upgrade(DaemonAbnormal(UpgradeManager("MissingSupervisorPath")))`},
-		{"takeover_while_running", alone, "fuse/takeover", 400, `Upgrade(DaemonAbnormal(UnexpectedEvent("Takeover")))`},
-		{"start_while_running", alone, "start", 400, `Upgrade(DaemonAbnormal(UnexpectedEvent("Start")))`},
-		{"sendfd_before_INIT", waiting, "fuse/sendfd", 503, `Upgrade(DaemonAbnormal(NotReady))`},
-		{"start_before_takeover", waiting, "start", 400, `Upgrade(DaemonAbnormal(UnexpectedEvent("Start")))`},
-		{"takeover_without_supervisor", lonely, "fuse/takeover", 500, `Upgrade(DaemonAbnormal(UpgradeManager("MissingSupervisorPath")))`},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			status, body := tt.p.ask("PUT", "/api/v1/daemon/"+tt.target, "")
-			if status != tt.status || errorText(t, body) != tt.want {
-				t.Errorf("got %d %s, want %d %s", status, body, tt.status, tt.want)
-			}
-		})
-	}
-	for _, p := range []*process{waiting, lonely} {
-		if got := p.state(); got != "INIT" {
-			t.Error(got)
-		}
-		p.end()
-	}
-	if !h.mounted(t) {
-		t.Error("the daemons that waited took the mount with them")
-	}
-}
-
-// TestTakeoverWithoutSupervisorThere: the supervisor's socket leads nowhere.
-func TestTakeoverWithoutSupervisorThere(t *testing.T) {
-	h := newHost(t)
-	p := start(t, exec.Command(binary, "fuse", "--mountpoint", h.dir, "--apisock", h.api, "--upgrade",
-		"--id", "x", "--supervisor", filepath.Join(t.TempDir(), "none")), "", h.api).ready()
-	if status, body := p.ask("PUT", "/api/v1/daemon/fuse/takeover", ""); status != 500 || !strings.HasPrefix(errorText(t, body), "Upgrade(DaemonAbnormal(") {
-		t.Error(status, body)
-	}
-}
-
 // TestFuseAnswersOnceRunning: a client that sees the socket may ask for the state at
 // once.
 func TestFuseAnswersOnceRunning(t *testing.T) {

@@ -65,7 +65,7 @@ func TestHungBootstrapBlocksOnlyItsMount(t *testing.T) {
 		close(asked)
 		// Answered by nobody, or by a connection that ends.
 		resp, err := p.http.Post("http://unix/api/v1/mount?mountpoint=/hung", "application/json",
-			strings.NewReader(`{"source":"`+dir+`/boot","fs_type":"rafs","config":`+quoted(im.v1(nil))+`}`))
+			strings.NewReader(im.mountCmd(im.v1(nil), map[string]any{"source": dir + "/boot"})))
 		if err == nil {
 			resp.Body.Close()
 		}

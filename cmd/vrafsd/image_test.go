@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -69,7 +70,14 @@ func (im *imageFixture) mountBody(config string) string {
 	if config == "" {
 		config = im.v1(nil)
 	}
-	text, _ := json.Marshal(map[string]any{"fs_type": "rafs", "source": im.Bootstrap, "config": config})
+	return im.mountCmd(config, nil)
+}
+
+// mountCmd is the body of a mount request with more keys, or others.
+func (im *imageFixture) mountCmd(config string, more map[string]any) string {
+	cmd := map[string]any{"fs_type": "rafs", "source": im.Bootstrap, "config": config}
+	maps.Copy(cmd, more)
+	text, _ := json.Marshal(cmd)
 	return string(text)
 }
 

@@ -257,7 +257,7 @@ func refusals(t *testing.T) {
 	for _, tt := range []struct{ name, method, place, body, want string }{
 		{"used place", "POST", "/used", im.mountBody(""), "already exists"},
 		{"unknown place", "DELETE", "/none", "", "doesn't exist"},
-		{"no bootstrap", "POST", "/n", `{"fs_type":"rafs","source":"/none/image.boot","config":` + quoted(im.v1(nil)) + `}`, "/none/image.boot"},
+		{"no bootstrap", "POST", "/n", im.mountCmd(im.v1(nil), map[string]any{"source": "/none/image.boot"}), "/none/image.boot"},
 		{"other type", "POST", "/n", `{"fs_type":"ext4","source":"/","config":""}`, "ext4"},
 	} {
 		status, body := p.ask(tt.method, "/api/v1/mount?mountpoint="+tt.place, tt.body)

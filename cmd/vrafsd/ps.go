@@ -119,14 +119,30 @@ func (d *runningDaemon) show(ctx context.Context, w io.Writer) {
 		line("no answer", "-", "-", "-", "-")
 		return
 	}
-	if len(info.BackendCollection) == 0 {
+	m := readMetrics(ctx, c)
+	serves := info.serves(m)
+	if len(serves) == 0 {
 		line(info.State, "-", "-", "-", "-")
 		return
 	}
-	m := readMetrics(ctx, c)
-	for _, place := range slices.Sorted(maps.Keys(info.BackendCollection)) {
-		line(info.State, place, info.BackendCollection[place].Type, m.local(place), m.failures(place))
+	for _, place := range slices.Sorted(maps.Keys(serves)) {
+		line(info.State, place, serves[place], m.local(place), m.failures(place))
 	}
+}
+
+// serves is what a daemon has mounted, or what is bound to a singleton, with its type.
+// The latter is known by its counters: a nydusd that is asked for it aborts.
+func (i *daemonInfo) serves(m metrics) map[string]string {
+	types := map[string]string{}
+	for place, b := range i.BackendCollection {
+		types[place] = b.Type
+	}
+	if i.BackendCollection == nil {
+		for key := range m {
+			types[key[1]] = "bound"
+		}
+	}
+	return types
 }
 
 func orDash(s string) string {

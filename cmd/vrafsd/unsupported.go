@@ -3,34 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 
 	"vrafs/internal/cli"
 )
-
-// singleton would answer the kernel's cachefiles driver.
-func (p *program) singleton() *cli.Command {
-	var dir, tag string
-	threads := uint(4)
-	return &cli.Command{
-		Name:  "singleton",
-		About: "Serve the kernel's fscache (not offered: says what is missing)",
-		Options: []*cli.Option{
-			{Long: "fscache", Short: 'F', Value: "fscache", Help: "Working directory of cachefiles", Set: cli.Str(&dir)},
-			{Long: "fscache-tag", Value: "fscache-tag", Help: "Tag of the cache", Requires: []string{"fscache"}, Set: cli.Str(&tag)},
-			{Long: "fscache-threads", Value: "fscache-threads", Help: "Number of threads", Default: "4", Set: cli.Uint(&threads, 1, 1024)},
-		},
-		Run: func(context.Context, *cli.Env) error {
-			why := "this program does not serve on-demand cachefiles"
-			if _, err := os.Stat("/dev/cachefiles"); errors.Is(err, fs.ErrNotExist) {
-				why = "this kernel has no /dev/cachefiles (CONFIG_CACHEFILES_ONDEMAND)"
-			}
-			return fmt.Errorf("singleton: %s; mount the image with fuse or virtiofs instead", why)
-		},
-	}
-}
 
 // nbd would export an image as a block device.
 func (p *program) nbd() *cli.Command {

@@ -9,11 +9,12 @@ import (
 	"vrafs/internal/opener"
 )
 
-// A Config is everything a daemon is told at its start. Exactly one of VirtioFS
-// and FUSE is set.
+// A Config is everything a daemon is told at its start. Exactly one of VirtioFS, FUSE
+// and Singleton is set.
 type Config struct {
-	VirtioFS *VirtioFS
-	FUSE     *FUSE
+	VirtioFS  *VirtioFS
+	FUSE      *FUSE
+	Singleton *Singleton
 	// Root is what is mounted at start, perhaps nothing.
 	Root Root
 	// APISocket is the path of the control socket; "" for none.
@@ -80,6 +81,13 @@ type FUSE struct {
 	// Resume goes on for a predecessor, with what the keeper that started this process
 	// holds.
 	Resume bool
+}
+
+// Singleton is a daemon for images that clients bind and the kernel mounts.
+type Singleton struct {
+	FSCache string // directory of the kernel's cache; "" for none
+	Threads uint
+	List    string // file of images to bind at start; "" for none
 }
 
 // Limits bound what the daemon uses. Zero values choose by the machine.

@@ -12,7 +12,10 @@ import (
 func (d *Daemon) Info() api.Info {
 	b := &d.cfg.Build
 	version := api.Version{PackageVer: b.PackageVersion(), GitCommit: b.GitCommit, BuildTime: b.BuildTime, Profile: b.Profile, Rustc: b.Compiler}
-	info := api.Info{Version: version, State: d.machine.now().name(), BackendCollection: d.mounts.collection()}
+	info := api.Info{Version: version, State: d.machine.now().name()}
+	if d.cfg.Singleton == nil {
+		info.BackendCollection = d.mounts.collection()
+	}
 	if d.cfg.ID != "" {
 		info.ID, info.Supervisor = &d.cfg.ID, &d.cfg.Supervisor
 	}
@@ -69,14 +72,5 @@ func (d *Daemon) SetLogLevel(level string) error {
 
 // Events lists recent errors.
 func (d *Daemon) Events() api.Events { return d.events.snapshot() }
-
-// PutBlob, UnbindBlob and DeleteBlob belong to singleton daemons.
-func (d *Daemon) PutBlob(context.Context, []byte) error { return errUnsupported }
-
-// UnbindBlob is not offered.
-func (d *Daemon) UnbindBlob(context.Context, string, string) error { return errUnsupported }
-
-// DeleteBlob is not offered.
-func (d *Daemon) DeleteBlob(context.Context, string) error { return errUnsupported }
 
 var errUnsupported = &api.Error{Kind: api.Unsupported}

@@ -135,18 +135,23 @@ func (d *Daemon) start() error {
 	if d.keeping != nil {
 		d.keeping.f.awaitInit(d.ctx)
 	}
-	d.log.Info("Fuse daemon started!")
+	if d.cfg.Singleton == nil {
+		d.log.Info("Fuse daemon started!")
+	}
 	return d.orClose(d.listen())
 }
 
-// predecessorDied reports whether the mount of a daemon that died is there, to be
-// taken over (nydusd, section 1.9).
+// predecessorDied reports whether a daemon that died has left something to be taken
+// over: its mount, or the kernel's cache (nydusd, sections 1.6 and 1.9).
 func (d *Daemon) predecessorDied() bool {
-	f := d.cfg.FUSE
-	if f == nil || d.cfg.APISocket == "" || probe(d.cfg.APISocket) != leftDead || !devfuse.Mounted(d.o, f.Mountpoint) {
+	if d.cfg.APISocket == "" || probe(d.cfg.APISocket) != leftDead {
 		return false
 	}
-	d.log.Warn("a former daemon has died: waiting for a takeover", "mountpoint", f.Mountpoint)
+	f, s := d.cfg.FUSE, d.cfg.Singleton
+	if (f == nil || !devfuse.Mounted(d.o, f.Mountpoint)) && (s == nil || s.FSCache == "") {
+		return false
+	}
+	d.log.Warn("A previous daemon crashed! Try to failover later.", "apisock", d.cfg.APISocket)
 	return true
 }
 
@@ -177,10 +182,13 @@ func (d *Daemon) limits() error {
 		l.Decompressors = uint(runtime.NumCPU())
 	}
 	queues := uint(1)
-	if v := d.cfg.VirtioFS; v != nil {
-		queues += v.Queues
-	} else {
-		queues += d.cfg.FUSE.Threads
+	switch c := &d.cfg; {
+	case c.VirtioFS != nil:
+		queues += c.VirtioFS.Queues
+	case c.FUSE != nil:
+		queues += c.FUSE.Threads
+	default:
+		queues += c.Singleton.Threads
 	}
 	if l.Workers == 0 {
 		l.Workers = 16 * (queues - 1)

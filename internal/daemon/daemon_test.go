@@ -164,3 +164,33 @@ func TestCommandLineConfigurations(t *testing.T) {
 		}
 	}
 }
+
+// TestTakeoverReplacesWhatWasMountedMeanwhile: what a client mounted in INIT gives way
+// to what the predecessor has there, or is it, and is counted from then on.
+func TestTakeoverReplacesWhatWasMountedMeanwhile(t *testing.T) {
+	theirs, ours := command(t), command(t)
+	old, d := run(t), run(t)
+	for _, m := range []struct {
+		d     *Daemon
+		place string
+		cmd   api.MountCmd
+	}{{old, "/a", theirs}, {old, "/same", theirs}, {d, "/a", ours}, {d, "/same", theirs}, {d, "/ours", theirs}} {
+		if err := m.d.Mount(t.Context(), m.place, m.cmd); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.restore(&savedState{tree: old.root.State()}); err != nil {
+		t.Fatal(err)
+	}
+	if m := d.mounts.get("/a"); m == nil || m.cmd.Source != theirs.Source {
+		t.Errorf("at /a is %+v", m)
+	}
+	if len(d.stores.m) != 1 {
+		t.Errorf("%d cache directories are in use, want that of the predecessor's image", len(d.stores.m))
+	}
+	for _, got := range d.root.Mounts() {
+		if d.mounts.get(got.Path).stats.Load() != got.Stats {
+			t.Errorf("%s shows counters of another mount", got.Path)
+		}
+	}
+}

@@ -51,8 +51,10 @@ func (d *Daemon) Families() []api.Family {
 	networkFamilies(s, d.network)
 	for _, m := range d.mounts.list() {
 		s.gauge("vrafs_mounted_seconds", "Time since the mount was made.", time.Since(m.since).Seconds(), "mountpoint", m.place)
-		t := m.stats.Load().Totals()
-		requestFamilies(s, &t, m.place)
+		if stats := m.stats.Load(); stats != nil {
+			t := stats.Totals()
+			requestFamilies(s, &t, m.place)
+		}
 		if m.image != nil {
 			m.image.families(s)
 		}

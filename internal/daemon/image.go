@@ -187,6 +187,9 @@ func removeDir(o opener.Opener, dir string) {
 // observer counts and logs the back-end requests of an image.
 func (d *Daemon) observer(im *image) func(int, time.Duration, error) {
 	return func(bytes int, took time.Duration, err error) {
+		if errors.Is(err, blobcache.ErrClosed) {
+			return // nobody waits for it any more
+		}
 		im.backend.observe(bytes, took, err)
 		switch {
 		case err != nil:

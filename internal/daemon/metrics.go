@@ -61,11 +61,13 @@ func (d *Daemon) Abort(q api.AbortQuery) (api.Aborted, error) {
 	return api.Aborted{Requests: n}, nil
 }
 
-// counted finds the mount of an image that a query means.
+// counted finds the mount of an image that a query means. What is only bound has a back
+// end and no file system.
 func (d *Daemon) counted(q api.MetricsQuery) (*mounted, error) {
 	var found *mounted
 	for _, m := range d.mounts.list() {
-		if m.image == nil || q.HasID && m.place != q.ID {
+		bound := m.entry != nil && q.Kind != api.BackendMetrics
+		if m.image == nil || bound || q.HasID && m.place != q.ID {
 			continue
 		}
 		if found != nil {

@@ -30,6 +30,7 @@ type mounted struct {
 	// restored: mounted by a predecessor that was killed. A client that repeats
 	// its mounts afterwards is not told that they exist.
 	restored atomic.Bool
+	entry    *config.BlobEntry // nil but for what is bound to a singleton daemon
 }
 
 // A mountTable is what is mounted where.
@@ -133,10 +134,18 @@ func cleanPlace(p string) (string, error) {
 	return clean, nil
 }
 
+// treePlace is cleanPlace for a daemon that has a tree.
+func (d *Daemon) treePlace(mountpoint string) (string, error) {
+	if d.cfg.Singleton != nil {
+		return "", errUnsupported
+	}
+	return cleanPlace(mountpoint)
+}
+
 // Mount mounts a file system. When it returns nil the tree shows it, and a
 // successor would restore it.
 func (d *Daemon) Mount(_ context.Context, mountpoint string, cmd api.MountCmd) error {
-	place, err := cleanPlace(mountpoint)
+	place, err := d.treePlace(mountpoint)
 	if err != nil {
 		return err
 	}
@@ -239,7 +248,7 @@ func (d *Daemon) Remount(_ context.Context, mountpoint string, cmd api.MountCmd)
 
 // withMount claims what is mounted at a place for f.
 func (d *Daemon) withMount(mountpoint string, f func(*mounted) error) error {
-	place, err := cleanPlace(mountpoint)
+	place, err := d.treePlace(mountpoint)
 	if err != nil {
 		return err
 	}

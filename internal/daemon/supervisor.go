@@ -12,6 +12,8 @@ import (
 	"vrafs/api"
 )
 
+var errNoSupervisor = api.Errorf(api.UpgradeManager, "MissingSupervisorPath")
+
 const (
 	// maxHandedOver bounds the state that a supervisor gives back.
 	maxHandedOver = 64 << 20
@@ -64,7 +66,7 @@ func receiveState(ctx context.Context, path string) (state []byte, fd int, err e
 // dialSupervisor connects; the connection's time ends with ctx's.
 func dialSupervisor(ctx context.Context, path string) (*net.UnixConn, error) {
 	if path == "" {
-		return nil, api.Errorf(api.UpgradeManager, "MissingSupervisorPath")
+		return nil, errNoSupervisor
 	}
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "unix", path)

@@ -22,14 +22,18 @@ func (d *Daemon) build() error {
 	only := d.cfg.Root.Bootstrap != "" && (v == nil || !v.Hybrid)
 	d.root = mountfs.New(mountfs.Options{ImagesOnly: only, NoOpen: only,
 		Stale: func(parent uint64, name string) { d.tree.stale(parent, name) }})
-	if v == nil {
+	switch {
+	case d.cfg.Singleton != nil:
+		d.tree = &singleton{d}
+	case v == nil:
 		f := newFuse(d)
 		d.tree, d.keeping = f, &keeping{d: d, f: f}
-		return nil
+	default:
+		t, err := newVhost(d)
+		d.tree = t
+		return err
 	}
-	t, err := newVhost(d)
-	d.tree = t
-	return err
+	return nil
 }
 
 // attach puts a mount into the tree.
@@ -101,12 +105,21 @@ func (d *Daemon) restore(state *savedState) error {
 		return err
 	}
 	for _, got := range d.root.Mounts() {
-		if m := again[got.Path]; m != nil {
-			m.stats.Store(got.Stats)
-			d.mounts.put(m)
-			m.start()
-			d.log.Info(m.kind + " filesystem mounted at " + m.place + ", as before")
+		here := d.mounts.get(got.Path) // what a client had mounted while we waited
+		m := again[got.Path]
+		if m == nil {
+			if here != nil {
+				here.stats.Store(got.Stats) // its counters are other ones now
+			}
+			continue
 		}
+		m.stats.Store(got.Stats)
+		d.mounts.put(m)
+		if here != nil {
+			here.close()
+		}
+		m.start()
+		d.log.Info(m.kind + " filesystem mounted at " + m.place + ", as before")
 	}
 	return nil
 }
@@ -183,7 +196,7 @@ func (d *Daemon) mountAll() error {
 
 // Backend summarises the image at a mountpoint.
 func (d *Daemon) Backend(_ context.Context, mountpoint string) (api.SuperBlock, error) {
-	place, err := cleanPlace(mountpoint)
+	place, err := d.treePlace(mountpoint)
 	if err != nil {
 		return api.SuperBlock{}, err
 	}
