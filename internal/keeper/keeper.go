@@ -1,6 +1,7 @@
 package keeper
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os/exec"
@@ -111,5 +112,15 @@ func (k *keeper) start(cause string) error {
 		return err
 	}
 	k.conn, k.child, k.since = conn, child, time.Now()
-	return goOn(conn, &Inheritance{FDs: k.fds, Restarts: k.restarts, Cause: cause})
+	return k.give(cause)
+}
+
+// give gives a successor what is held. One that has died already is no error: that is
+// the next death to see.
+func (k *keeper) give(cause string) error {
+	err := goOn(k.conn, &Inheritance{FDs: k.fds, Restarts: k.restarts, Cause: cause})
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return nil
+	}
+	return err
 }

@@ -120,6 +120,20 @@ func TestInheritanceArrivesWhole(t *testing.T) {
 	closeAll(m.fds)
 }
 
+// TestSuccessorThatDiesAtOnceIsTheNextDeath, and not the end of the keeper.
+func TestSuccessorThatDiesAtOnceIsTheNextDeath(t *testing.T) {
+	ours, theirs := pair(t)
+	fd, _ := memfd(t, "held")
+	k := &keeper{conn: ours, fds: []int{fd}}
+	_ = theirs.Close()
+	if err := k.give("killed"); err != nil {
+		t.Error(err)
+	}
+	if k.watch() {
+		t.Error("taken for an orderly end")
+	}
+}
+
 func TestUselessDescriptorEndsTheKeeping(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
