@@ -14,6 +14,7 @@ import (
 	"vrafs/backend/pace"
 	"vrafs/backend/window"
 	"vrafs/internal/credhelper"
+	"vrafs/internal/dragonfly"
 	"vrafs/internal/health"
 	"vrafs/internal/hosts"
 )
@@ -31,6 +32,8 @@ type Network struct {
 	Hedge *hedge.Hedger
 	// Windows keeps what was read through a proxy for the sake of peers.
 	Windows *window.Memory
+	// Dragonfly finds the seed peers of clusters whose scheduler a configuration names.
+	Dragonfly *dragonfly.Cluster
 
 	// CredentialHelper is the Unix socket that is asked for the credentials of registries
 	// whose configuration names no other; or empty.

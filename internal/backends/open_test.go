@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,8 @@ import (
 	"go.uber.org/goleak"
 
 	"vrafs/config"
+	"vrafs/internal/dragonfly"
+	"vrafs/internal/dragonfly/dragonflytest"
 	"vrafs/internal/opener"
 )
 
@@ -109,6 +112,53 @@ func TestProxiesMayBeSetAtRunTime(t *testing.T) {
 		if got != tt.want {
 			t.Errorf("configured %q, set %q: got %q, want %q", tt.configured, tt.set, got, tt.want)
 		}
+	}
+}
+
+// TestSchedulersMayBeSetAtRunTime likewise; without one there are no peers.
+func TestSchedulersMayBeSetAtRunTime(t *testing.T) {
+	peer := dragonflytest.StartPeer(t)
+	scheduler := func(port string) string {
+		s := dragonflytest.Start(t)
+		s.Set(dragonflytest.Host(t, 1, peer.URL, "127.0.0.1:"+port))
+		return s.URL
+	}
+	configured, other := scheduler("1"), scheduler("2")
+	cluster := dragonfly.New(nil)
+	defer cluster.Close()
+	for _, tt := range []struct {
+		configured, set, want string
+		ok                    bool
+	}{
+		{"", "", "", false},
+		{configured, "", "127.0.0.1:1", true},
+		{"", other, "127.0.0.1:2", true},
+		{configured, other + "/", "127.0.0.1:2", true},
+		{configured, "set:2", "127.0.0.1:1", true},
+		{"", "set:2", "", false},
+	} {
+		o := Options{Network: &Network{Dragonfly: cluster}, Setting: func(key, value string) string {
+			if key == "dragonfly_scheduler_endpoint" && tt.set != "" {
+				return tt.set
+			}
+			return value
+		}}
+		p, err := o.proxy(&config.Proxy{DragonflySchedulerEndpoint: config.NewURL(tt.configured)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, ok := p.Peer(&url.URL{Host: "registry", Path: "/x"})
+		got := ""
+		if u != nil {
+			got = u.Host
+		}
+		if ok != tt.ok || got != tt.want {
+			t.Errorf("configured %q, set %q: got %q, %v", tt.configured, tt.set, got, ok)
+		}
+	}
+	if _, _, err := Open(parsed(t, "registry", `{"host":"h","repo":"r","proxy":{"dragonfly_scheduler_endpoint":"hunter2:x"}}`),
+		Options{Opener: opener.Local(), Network: &Network{Dragonfly: cluster}}); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("got %v", err)
 	}
 }
 

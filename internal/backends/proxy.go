@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"strings"
 	"time"
 
 	"vrafs/backend"
@@ -24,8 +25,9 @@ func (o *Options) proxy(p *config.Proxy) (httprange.Proxy, error) {
 	if err != nil {
 		return httprange.Proxy{}, err
 	}
-	if p.DragonflySchedulerEndpoint.Reveal() != "" && o.Log != nil {
-		o.Log.Warn("configuration has no effect here", "option", "dragonfly_scheduler_endpoint")
+	peer, err := o.peers(p.DragonflySchedulerEndpoint.Reveal())
+	if err != nil {
+		return httprange.Proxy{}, err
 	}
 	current := func() *url.URL {
 		if u, err := proxyURL("proxy_url", o.Setting("proxy_url", "")); err == nil && u != nil {
@@ -34,7 +36,7 @@ func (o *Options) proxy(p *config.Proxy) (httprange.Proxy, error) {
 		return configured
 	}
 	return httprange.Proxy{
-		URL: current, Ping: ping, Fallback: p.Fallback, UseHTTP: p.UseHTTP,
+		URL: current, Peer: peer, Ping: ping, Fallback: p.Fallback, UseHTTP: p.UseHTTP,
 		Interval: interval(p.CheckInterval), Pause: interval(p.CheckPauseElapsed),
 	}, nil
 }
@@ -54,6 +56,31 @@ func (o *Options) share(h *config.HTTP, r remote, blobs backend.Opener) backend.
 		memory = window.NewMemory(keptWindows)
 	}
 	return window.New(blobs, window.Options{Size: h.Proxy.WindowSize, Memory: memory, Shared: p.Proxied, Origin: h.Proxy.Fallback})
+}
+
+// peers gives the seed peers of Dragonfly clusters, if the process asks for them. A
+// scheduler may be named, or another, at any time.
+func (o *Options) peers(configured string) (func(*url.URL) (*url.URL, bool), error) {
+	const key = "dragonfly_scheduler_endpoint"
+	if _, err := proxyURL("proxy."+key, configured); err != nil {
+		return nil, err
+	}
+	if o.Network == nil || o.Network.Dragonfly == nil {
+		if configured != "" && o.Log != nil {
+			o.Log.Warn("configuration has no effect here", "option", key)
+		}
+		return nil, nil
+	}
+	return func(u *url.URL) (*url.URL, bool) {
+		scheduler := o.Setting(key, configured)
+		if s, err := proxyURL(key, scheduler); err != nil || s == nil {
+			scheduler = configured
+		}
+		if scheduler == "" {
+			return nil, false
+		}
+		return o.Network.Dragonfly.Peer(strings.TrimRight(scheduler, "/"), u), true
+	}, nil
 }
 
 // proxyURL reads an address; none is nil. Errors don't show it: it may hold a

@@ -162,6 +162,7 @@ func (d *Daemon) orClose(err error) error {
 		d.wg.Wait()
 		d.tree.close(d.leaves(err))
 		d.mounts.close()
+		d.network.Dragonfly.Close()
 	}
 	return err
 }
@@ -277,6 +278,7 @@ func (d *Daemon) Wait() error {
 		d.tree.close(d.leaves(cause))
 		d.root.Destroy() // nobody holds handles any more
 		d.mounts.close()
+		d.network.Dragonfly.Close()
 		d.root.Wait()
 	}()
 	limit := time.NewTimer(endLimit)

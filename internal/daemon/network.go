@@ -8,6 +8,7 @@ import (
 	"vrafs/backend/pace"
 	"vrafs/backend/window"
 	"vrafs/internal/backends"
+	"vrafs/internal/dragonfly"
 	"vrafs/internal/hosts"
 )
 
@@ -23,6 +24,12 @@ func (d *Daemon) newNetwork() *backends.Network {
 		CredentialHelper: d.cfg.CredentialHelper,
 
 		Windows: window.NewMemory(d.cfg.Limits.FetchBytes / 4),
+		Dragonfly: dragonfly.New(func(err error) {
+			if _, due := d.troubles.meet(trouble{what: "dragonfly"}, time.Now()); due {
+				d.events.add(err.Error())
+				d.log.Warn("no answer from a Dragonfly scheduler", "err", err)
+			}
+		}),
 	}
 }
 

@@ -84,24 +84,24 @@ type Client struct {
 // A way is how requests reach their server.
 type way struct {
 	http *http.Client
-	via  func() *url.URL // the proxy on it, nil or without an address if there is none
+	via  func(u *url.URL) *url.URL // the proxy on it to u; nil, or it gives nil or no address, if there is none
 }
 
 // host is what errors call the server of u on this way.
 func (w *way) host(u *url.URL) string {
-	if p := w.proxy(); p != "" {
+	if p := w.proxy(u); p != "" {
 		return u.Host + " through " + p
 	}
 	return u.Host
 }
 
-// proxy is name and port of the proxy, empty if there is none.
-func (w *way) proxy() string {
+// proxy is name and port of the proxy to u, empty if there is none.
+func (w *way) proxy(u *url.URL) string {
 	if w.via == nil {
 		return ""
 	}
-	if u := w.via(); u != nil {
-		return u.Host
+	if p := w.via(u); p != nil {
+		return p.Host
 	}
 	return ""
 }
@@ -199,7 +199,7 @@ func (c *Client) bound(ctx context.Context) (context.Context, context.CancelFunc
 
 // peer is who answers first for u: what the table of hosts knows it by.
 func (c *Client) peer(w *way, u *url.URL) *hosts.Host {
-	name := w.proxy()
+	name := w.proxy(u)
 	if name == "" {
 		name = u.Host
 	}

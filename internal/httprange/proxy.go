@@ -18,6 +18,9 @@ type Proxy struct {
 	// URL gives its address, or nil while there is none. It is called at every request;
 	// nil is no proxy at all.
 	URL func() *url.URL
+	// Peer gives another one for an address, in the place of URL and Ping, where ok; it is
+	// nil where all of those are away. It is called as URL is; nil is never.
+	Peer func(u *url.URL) (p *url.URL, ok bool)
 	// Ping answers GET with a status below 400 while the proxy is healthy; nil: it
 	// is, as long as it answers.
 	Ping *url.URL
@@ -50,19 +53,35 @@ type proxy struct {
 	forget func() // that it is watched
 }
 
-var errNoProxy = errors.New("the proxy was taken away in this moment")
+var errNoProxy = errors.New("no proxy is there in this moment")
+
+// toward is the proxy for an address, nil if there is none.
+func (x *proxy) toward(u *url.URL) *url.URL {
+	if p, ok := x.peer(u); ok {
+		return p
+	}
+	return x.URL()
+}
+
+// peer is Peer, which there need not be.
+func (x *proxy) peer(u *url.URL) (p *url.URL, ok bool) {
+	if x.Peer == nil {
+		return nil, false
+	}
+	return x.Peer(u)
+}
 
 func (x *proxy) init(p Proxy, t *http.Transport) {
 	x.Proxy, x.ping, x.forget = p, plainClient(t.Clone()), func() {}
 	// A nil address would send straight to the origin what is meant for a proxy, also
 	// what the proxy was to put into TLS.
-	t.Proxy = func(*http.Request) (*url.URL, error) {
-		if u := p.URL(); u != nil {
+	t.Proxy = func(r *http.Request) (*url.URL, error) {
+		if u := x.toward(r.URL); u != nil {
 			return u, nil
 		}
 		return nil, errNoProxy
 	}
-	x.way = way{http: plainClient(t), via: p.URL}
+	x.way = way{http: plainClient(t), via: x.toward}
 	o := health.Options{Interval: p.Interval, Pause: p.Pause}
 	if p.Ping != nil {
 		o.Probe = func(ctx context.Context) error { return probe(ctx, x.ping, p.Ping, nil, http.StatusBadRequest) }
@@ -80,15 +99,23 @@ func (x *proxy) close() {
 	x.ping.CloseIdleConnections()
 }
 
-// serves reports whether a read goes through the proxy.
-func (x *proxy) serves(ctx context.Context) bool {
+// serves reports whether a read of u goes through the proxy.
+func (x *proxy) serves(ctx context.Context, u *url.URL) bool {
+	if x.http == nil {
+		return false
+	}
+	p, peers := x.peer(u)
 	switch {
-	case x.http == nil || x.URL() == nil:
+	case !peers && x.URL() == nil:
 		return false
 	case !x.Fallback:
 		return true
+	case backend.WantsOrigin(ctx):
+		return false
+	case peers:
+		return p != nil
 	}
-	return !backend.WantsOrigin(ctx) && x.health.Well()
+	return x.health.Well()
 }
 
 // Probe reports whether the server of u is alive: it answers, and not that it is in
@@ -149,11 +176,11 @@ func (x *proxy) mark(ctx context.Context, h http.Header) http.Header {
 
 // failed reports whether an answer is the proxy's failure and the origin is to be
 // asked instead. A proxy that gave no answer is left alone for a while.
-func (x *proxy) failed(r *Reply, err error) bool {
+func (x *proxy) failed(u *url.URL, r *Reply, err error) bool {
 	if err == nil || errors.Is(err, io.ErrUnexpectedEOF) || !x.Fallback {
 		return false
 	}
-	if r.Status == 0 {
+	if _, peers := x.peer(u); r.Status == 0 && !peers {
 		x.health.Failed()
 	}
 	return r.Status < 300 || r.Status >= 500 || r.Status == http.StatusProxyAuthRequired || r.Status == http.StatusTooManyRequests

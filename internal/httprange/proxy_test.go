@@ -113,6 +113,43 @@ func TestRangesTakeTheWayThatWorks(t *testing.T) {
 	}
 }
 
+// TestPeersGoBeforeTheProxy, which then is not asked whether it is well, nor blamed.
+func TestPeersGoBeforeTheProxy(t *testing.T) {
+	dead := &url.URL{Scheme: "http", Host: "127.0.0.1:9"}
+	for _, tt := range []struct {
+		name          string
+		peer          func(working *url.URL) (*url.URL, bool)
+		fallback      bool
+		via, direct   int64 // requests of two reads
+		ok, proxyWell bool
+	}{
+		{"a peer", func(w *url.URL) (*url.URL, bool) { return w, true }, true, 2, 0, true, true},
+		{"none is asked for", func(*url.URL) (*url.URL, bool) { return nil, false }, true, 0, 2, true, false},
+		{"none is well", func(*url.URL) (*url.URL, bool) { return nil, true }, true, 0, 2, true, true},
+		{"none is well, and no fallback", func(*url.URL) (*url.URL, bool) { return nil, true }, false, 0, 0, false, true},
+		{"one that is gone", func(*url.URL) (*url.URL, bool) { return dead, true }, true, 0, 2, true, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRoute(t, nil, func(p *Proxy) {
+				working := p.URL()
+				p.URL, p.Fallback = func() *url.URL { return dead }, tt.fallback
+				p.Peer = func(*url.URL) (*url.URL, bool) { return tt.peer(working) }
+			})
+			for range 2 {
+				if err := r.read(t, t.Context()); (err == nil) != tt.ok {
+					t.Errorf("got %v", err)
+				}
+			}
+			if via, direct := r.via.Load(), r.direct.Load(); via != tt.via || direct != tt.direct {
+				t.Errorf("%d requests to the peer and %d straight, want %d and %d", via, direct, tt.via, tt.direct)
+			}
+			if well := r.c.proxy.health.Well(); well != tt.proxyWell {
+				t.Errorf("the proxy is well: %v", well)
+			}
+		})
+	}
+}
+
 func TestProxiesAreToldWhoReads(t *testing.T) {
 	r := newRoute(t, nil, func(p *Proxy) { p.Fallback = false })
 	for _, tt := range []struct {

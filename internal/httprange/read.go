@@ -55,14 +55,14 @@ func (c *Client) RangeWith(ctx context.Context, u *url.URL, h http.Header, d *De
 		return Reply{}, io.ErrUnexpectedEOF
 	}
 	peers := backend.IsForPeers(ctx)
-	if !c.proxy.serves(ctx) {
+	if !c.proxy.serves(ctx, u) {
 		if peers {
 			return Reply{}, &backend.Error{Host: u.Host, Cause: errNoPeers}
 		}
 		return c.read(ctx, &c.direct, u, h, d, off)
 	}
 	rep, err := c.read(ctx, &c.proxy.way, c.proxy.address(u), c.proxy.mark(ctx, h), d, off)
-	if failed := c.proxy.failed(&rep, err); ctx.Err() != nil || d.stopped || peers || !failed {
+	if failed := c.proxy.failed(u, &rep, err); ctx.Err() != nil || d.stopped || peers || !failed {
 		return rep, err
 	}
 	return c.read(ctx, &c.direct, u, h, d, off)
@@ -72,7 +72,7 @@ func (c *Client) RangeWith(ctx context.Context, u *url.URL, h http.Header, d *De
 var errNoPeers = errors.New("no proxy is used at this moment")
 
 // Proxied reports whether a read goes through a proxy.
-func (c *Client) Proxied(ctx context.Context) bool { return c.proxy.serves(ctx) }
+func (c *Client) Proxied(ctx context.Context) bool { return c.proxy.serves(ctx, nil) }
 
 // read is Range by one of the two ways.
 func (c *Client) read(ctx context.Context, w *way, u *url.URL, h http.Header, d *Dest, off uint64) (Reply, error) {
