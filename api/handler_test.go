@@ -307,6 +307,48 @@ func TestSlowRequestsDoNotBlockOthers(t *testing.T) {
 	}
 }
 
+// TestNothingTimesOut: waiting for it would not show it.
+func TestNothingTimesOut(t *testing.T) {
+	s := newServer(newFake())
+	if s.ReadTimeout|s.ReadHeaderTimeout|s.WriteTimeout|s.IdleTimeout != 0 {
+		t.Errorf("time-outs: read %v, header %v, write %v, idle %v", s.ReadTimeout, s.ReadHeaderTimeout, s.WriteTimeout, s.IdleTimeout)
+	}
+}
+
+// TestConnectionsAreKeptWhateverTheirHost: several requests go over one, with any host,
+// with Content-Length 0 and a type where no body may be, and with a body that was refused
+// only at the end.
+func TestConnectionsAreKeptWhateverTheirHost(t *testing.T) {
+	_, sock := serve(t, newFake())
+	conn := dial(t, sock)
+	in := bufio.NewReader(conn)
+	for _, tt := range []struct {
+		request string
+		status  int
+		last    bool
+	}{
+		{"GET /api/v1/daemon HTTP/1.1\r\nHost: unix\r\n\r\n", 200, false},
+		{"GET /api/v1/daemon HTTP/1.1\r\nHost: localhost:1\r\nContent-Length: 0\r\nContent-Type: application/json\r\n\r\n", 200, false},
+		{"GET http://any/api/v1/daemon/events HTTP/1.1\r\nHost: any\r\n\r\n", 200, false},
+		{"PUT /api/v1/daemon HTTP/1.1\r\nHost: \r\nContent-Length: 20\r\n\r\n{\"log_level\":\"warn\"}", 204, false},
+		{"PUT /api/v1/daemon HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n{\"log_level\":\"warn\"}\r\n0\r\n\r\n", 204, false},
+		{"PATCH /api/v1/daemon HTTP/1.1\r\nHost: h\r\n\r\n", 400, false},
+		{"GET /api/v1/none HTTP/1.1\r\nHost: h\r\n\r\n", 404, false},
+		{"PUT /api/v1/daemon/start HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx", 400, true},
+	} {
+		if _, err := conn.Write([]byte(tt.request)); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != tt.status || resp.Close != tt.last || resp.ProtoMinor != 1 {
+			t.Errorf("%q: got %s, closed %v, %v", tt.request, resp.Status, resp.Close, err)
+		}
+	}
+}
+
 func TestSilentConnectionLivesUntilTheServerEnds(t *testing.T) {
 	f := newFake()
 	var conn net.Conn

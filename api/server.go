@@ -19,12 +19,8 @@ const grace = 500 * time.Millisecond
 // error means that ctx ended.
 func Serve(ctx context.Context, ln net.Listener, d Daemon) error {
 	c := conns{m: map[net.Conn]http.ConnState{}, changed: make(chan struct{}, 1)}
-	srv := &http.Server{
-		// No time-outs: a client's silent connection is its life line to us.
-		Handler:   Handler(d),
-		ConnState: c.set,
-		ErrorLog:  log.New(io.Discard, "", 0),
-	}
+	srv := newServer(d)
+	srv.ConnState = c.set
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(ln) }()
 	var err error
@@ -37,6 +33,11 @@ func Serve(ctx context.Context, ln net.Listener, d Daemon) error {
 	}
 	_ = srv.Close()
 	return err
+}
+
+// newServer has no time-outs: a client's silent connection is its life line to us.
+func newServer(d Daemon) *http.Server {
+	return &http.Server{Handler: Handler(d), ErrorLog: log.New(io.Discard, "", 0)}
 }
 
 // conns follows the state of every connection.

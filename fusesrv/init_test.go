@@ -1,8 +1,10 @@
 package fusesrv_test
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
 	"syscall"
 	"testing"
 
@@ -173,5 +175,43 @@ func TestSavedNumberThatDoesNotFitIsRefused(t *testing.T) {
 	}
 	if got, err := fusesrv.ParseSettings(e.Finish()); !errors.Is(err, fusesrv.ErrState) {
 		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// goldenSettings is what version 1 writes with every setting set. Every later version
+// reads it as the same settings.
+const goldenSettings = "" +
+	"7672616673667573" + "0100" + "0100" + // magic, version, least reader
+	"0180" + "08000000" + "0700000000000000" + // major
+	"0280" + "08000000" + "2d00000000000000" + // minor
+	"0380" + "08000000" + "11e0c40200010000" + // flags
+	"0400" + "08000000" + "0000020000000000" + // read-ahead
+	"0580" + "08000000" + "0010000000000000" + // largest write
+	"0600" + "08000000" + "0001000000000000" + // pages
+	"0700" + "08000000" + "4000000000000000" + // background
+	"0800" + "08000000" + "3000000000000000" + // congestion
+	"0900" + "08000000" + "0c00000000000000" + // alignment of mappings
+	"0a00" + "08000000" + "0100000000000000" + // stack depth
+	"0b80" + "08000000" + "0100000000000000" + // no open
+	"0c80" + "08000000" + "0100000000000000" // no opendir
+
+// TestSettingsKeepTheirForm across releases: a daemon is taken over by others.
+func TestSettingsKeepTheirForm(t *testing.T) {
+	every := fusesrv.Settings{Major: 7, Minor: 45, Flags: 0x10002c4e011, MaxReadahead: 1 << 17, MaxWrite: 4096, MaxPages: 256,
+		MaxBackground: 64, Congestion: 48, MapAlignment: 12, MaxStackDepth: 1, NoOpen: true, NoOpendir: true}
+	for i, v := 0, reflect.ValueOf(every); i < v.NumField(); i++ {
+		if v.Field(i).IsZero() {
+			t.Errorf("%s is not part of the golden settings", v.Type().Field(i).Name)
+		}
+	}
+	if got := hex.EncodeToString(every.Save()); got != goldenSettings {
+		t.Errorf("got  %s\nwant %s", got, goldenSettings)
+	}
+	text, err := hex.DecodeString(goldenSettings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := fusesrv.ParseSettings(text); err != nil || got != every {
+		t.Errorf("got %+v, %v", got, err)
 	}
 }

@@ -1,8 +1,11 @@
 package fusesrv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"vrafs/internal/tlv"
 )
@@ -38,8 +41,10 @@ var ErrState = errors.New("saved settings can't be taken over")
 // and the previous release.
 func (t *Settings) Save() []byte {
 	e := tlv.Start(settingsMagic, settingsVersion, settingsReader)
-	for tag, field := range t.fields() {
-		e.Uint(tag, field.get())
+	fields := t.fields()
+	// In one order, so that equal settings have equal texts.
+	for _, tag := range slices.SortedFunc(maps.Keys(fields), func(a, b tlv.Tag) int { return cmp.Compare(a&^tlv.Required, b&^tlv.Required) }) {
+		e.Uint(tag, fields[tag].get())
 	}
 	return e.Finish()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 	"time"
 
@@ -157,6 +158,18 @@ func TestStateIsReadByThePreviousRelease(t *testing.T) {
 	records, err := tlv.Records(body, tagBoot, tagSession, tagTree)
 	if err != nil || len(records) != 3 {
 		t.Errorf("got %v, %v", records, err)
+	}
+}
+
+// TestGoldenStatesHaveEveryField: what is added to the state must be added to them.
+func TestGoldenStatesHaveEveryField(t *testing.T) {
+	for _, sample := range []any{*sampleState(), *sampleMount(), sampleMount().cmd} {
+		v := reflect.ValueOf(sample)
+		for i := range v.NumField() {
+			if v.Field(i).IsZero() {
+				t.Errorf("%v.%s is not part of the golden state", v.Type(), v.Type().Field(i).Name)
+			}
+		}
 	}
 }
 
