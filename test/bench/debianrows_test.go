@@ -132,11 +132,14 @@ func startPython(root string, _ *fileList) error {
 	return nil
 }
 
+// withFile opens a file as most programs do. os.Open would add each file on a FUSE mount
+// to the runtime's poller, and no other: 4 µs that are Go's and not the mount's.
 func withFile(root, path string, f func(*os.File) error) error {
-	file, err := os.Open(filepath.Join(root, path))
+	fd, err := unix.Open(filepath.Join(root, path), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
+	file := os.NewFile(uintptr(fd), path)
 	defer file.Close()
 	if err := f(file); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
