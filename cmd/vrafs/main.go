@@ -139,7 +139,7 @@ func newProgram(name string) *program {
 		},
 	}
 	if name != nydusImage {
-		p.root.Commands = append(p.root.Commands, newLs(), newTree(), newCat(), newCache(), newCtl(), newKata(), newDoctor(), newMount(), newUmount(), newVersion())
+		p.root.Commands = append(p.root.Commands, newLs(), newTree(), newCat(), newCache(), newCtl(), newKata(), newDoctor(), newMount(), newUmount(), newDu(), newVersion())
 		p.root.Commands = append(p.root.Commands, newConvert(), newCopy(), newPush(), newPull()) // other people's images
 	}
 	return p
