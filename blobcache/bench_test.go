@@ -14,6 +14,7 @@ import (
 
 	"vrafs/internal/codec"
 	"vrafs/internal/opener"
+	"vrafs/internal/scatter"
 	"vrafs/rafs"
 )
 
@@ -64,8 +65,8 @@ func benchCachedRead(b *testing.B, size uint32) {
 		}
 		places[i] = part(s, 0, rand.IntN(64), off, size)
 	}
-	iov := make([]unix.Iovec, 1)
-	setBase(&iov[0], buf)
+	whole := scatter.At(dst)
+	iov, _ := whole.Vectors(nil, uint64(size))
 	var ours, bare, vector time.Duration
 	b.SetBytes(int64(size))
 	b.ReportAllocs()
@@ -90,7 +91,7 @@ func benchCachedRead(b *testing.B, size uint32) {
 		})
 		vector += threadTime(func() {
 			for i := range places {
-				if _, errno := preadv(fd, iov, places[i].Off, unix.RWF_NOWAIT); errno != 0 {
+				if _, errno := scatter.Read(fd, iov, places[i].Off, unix.RWF_NOWAIT); errno != 0 {
 					b.Fatal(errno)
 				}
 			}

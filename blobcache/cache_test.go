@@ -67,7 +67,7 @@ func (e *env) hit(spans []rafs.Span) {
 	e.t.Helper()
 	want := e.bytes(spans)
 	out := make([]byte, len(want))
-	if n, err := e.cache.TryRead(&e.r, spans, scatter(out)); err != nil || n != len(want) {
+	if n, err := e.cache.TryRead(&e.r, spans, uneven(out)); err != nil || n != len(want) {
 		e.t.Fatalf("TryRead: %d of %d, %v", n, len(want), err)
 	}
 	if !bytes.Equal(out, want) {

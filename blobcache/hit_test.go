@@ -182,7 +182,7 @@ func TestTryReadNeverWaitsForTheDisk(t *testing.T) {
 	e.check(s.all())
 	for _, spans := range [][]rafs.Span{s.spans[0], {part(s, 0, 1, 0, 4096)}} {
 		e.evict() // each time: the look at cold pages may begin to read them
-		n, err := e.cache.TryRead(&e.r, spans, scatter(make([]byte, 8<<20)))
+		n, err := e.cache.TryRead(&e.r, spans, uneven(make([]byte, 8<<20)))
 		if err != ErrMiss || n != 0 {
 			t.Errorf("read of cold pages: %d, %v", n, err)
 		}

@@ -415,14 +415,14 @@ func readAll(ctx context.Context, c *Cache, r *Reader, spans []rafs.Span) ([]byt
 		size += int(spans[i].Len)
 	}
 	out := make([]byte, size)
-	n, err := c.TryRead(r, spans, scatter(out))
+	n, err := c.TryRead(r, spans, uneven(out))
 	var h Held
 	defer h.Release()
 	for round := 0; err == ErrMiss && round < 5; round++ {
 		if err := c.Fetch(ctx, spans, &h); err != nil {
 			return nil, err
 		}
-		n, err = c.Read(r, spans, n, scatter(out), &h)
+		n, err = c.Read(r, spans, n, uneven(out), &h)
 	}
 	if err == nil && n != size {
 		err = fmt.Errorf("read %d bytes of %d", n, size)
@@ -430,8 +430,8 @@ func readAll(ctx context.Context, c *Cache, r *Reader, spans []rafs.Span) ([]byt
 	return out, err
 }
 
-// scatter cuts p into uneven buffers.
-func scatter(p []byte) (list [][]byte) {
+// uneven cuts p into uneven buffers.
+func uneven(p []byte) (list [][]byte) {
 	for n := 1; len(p) > 0; n = n*3 + 1 {
 		k := min(n, len(p))
 		list = append(list, p[:k])

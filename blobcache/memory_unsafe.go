@@ -20,25 +20,6 @@ func word32(b []byte, i uint64) *uint32 {
 	return (*uint32)(unsafe.Pointer(&b[i&^3]))
 }
 
-// setBase points v at p. Preconditions: p is not empty and outlives the call
-// that v is for.
-func setBase(v *unix.Iovec, p []byte) {
-	v.Base = unsafe.SliceData(p)
-	v.SetLen(len(p))
-}
-
-// preadv is preadv2(2). The kernel copies into the buffers, so memory that is
-// gone is an EFAULT or a short count and not a fault of ours.
-func preadv(fd int, iov []unix.Iovec, off uint64, flags int) (int, unix.Errno) {
-	for {
-		n, _, errno := unix.Syscall6(unix.SYS_PREADV2, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(iov))),
-			uintptr(len(iov)), uintptr(off), 0, uintptr(flags))
-		if errno != unix.EINTR {
-			return int(n), errno
-		}
-	}
-}
-
 // cachedPages asks cachestat(2) how many pages of a range are in the page cache.
 func cachedPages(fd int, off, size uint64) (uint64, unix.Errno) {
 	in := struct{ off, len uint64 }{off, size}

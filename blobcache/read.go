@@ -7,12 +7,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vrafs/internal/scatter"
 	"vrafs/rafs"
 )
 
 const (
-	// maxIovecs is what one preadv2 takes (UIO_MAXIOV).
-	maxIovecs = 1024
 	// askAbove is the length from which a run is only tried if all its pages are in
 	// the page cache: read-ahead that a failed try starts is paid by the queue
 	// (design decision 3).
@@ -68,7 +67,7 @@ func (c *Cache) tryFiles(r *Reader, spans []rafs.Span, dst [][]byte) (int, error
 			return 0, ErrMiss
 		}
 	}
-	cur := cursor{dst: dst}
+	cur := scatter.At(dst)
 	done := 0
 	for len(spans) > 0 {
 		o := c.openView(spans[0].Blob)
@@ -139,8 +138,8 @@ func (c *Cache) Read(r *Reader, spans []rafs.Span, skip int, dst [][]byte, h *He
 
 // readFiles is Read as long as nothing is evicted.
 func (c *Cache) readFiles(r *Reader, spans []rafs.Span, skip int, dst [][]byte, h *Held) (n int, err error) {
-	cur := cursor{dst: dst}
-	if !cur.skip(uint64(skip)) {
+	cur := scatter.At(dst)
+	if !cur.Skip(uint64(skip)) {
 		return skip, ErrShort
 	}
 	done, at := uint64(skip), uint64(0)
@@ -162,7 +161,7 @@ func (c *Cache) readFiles(r *Reader, spans []rafs.Span, skip int, dst [][]byte, 
 }
 
 // readSpan reads one span; whatever the error, the bytes counted are in dst.
-func (c *Cache) readSpan(r *Reader, s *rafs.Span, cur *cursor, h *Held) (uint64, error) {
+func (c *Cache) readSpan(r *Reader, s *rafs.Span, cur *scatter.Cursor, h *Held) (uint64, error) {
 	if at, ok := h.find(s); ok {
 		return r.fillAll(int(h.file.Fd()), uint64(at), uint64(s.Len), cur)
 	}
@@ -178,7 +177,7 @@ func (c *Cache) readSpan(r *Reader, s *rafs.Span, cur *cursor, h *Held) (uint64,
 }
 
 // fillAll is fill until all is there or the file has no more, which is ErrMiss.
-func (r *Reader) fillAll(fd int, off, size uint64, cur *cursor) (done uint64, err error) {
+func (r *Reader) fillAll(fd int, off, size uint64, cur *scatter.Cursor) (done uint64, err error) {
 	for done < size {
 		n, err := r.fill(fd, off+done, size-done, cur, 0)
 		done += n
@@ -194,17 +193,17 @@ func (r *Reader) fillAll(fd int, off, size uint64, cur *cursor) (done uint64, er
 
 // fill reads size bytes at off into cur. A short count is no error and says
 // nothing about its cause.
-func (r *Reader) fill(fd int, off, size uint64, cur *cursor, flags int) (done uint64, err error) {
+func (r *Reader) fill(fd int, off, size uint64, cur *scatter.Cursor, flags int) (done uint64, err error) {
 	for done < size {
 		var want uint64
-		r.iov, want = cur.append(r.iov[:0], size-done)
+		r.iov, want = cur.Vectors(r.iov[:0], size-done)
 		if len(r.iov) == 0 {
 			return done, ErrShort
 		}
 		if r.cut != nil {
-			r.iov, _ = cur.append(r.iov[:0], r.cut(want))
+			r.iov, _ = cur.Vectors(r.iov[:0], r.cut(want))
 		}
-		n, errno := preadv(fd, r.iov, off+done, flags)
+		n, errno := scatter.Read(fd, r.iov, off+done, flags)
 		switch errno {
 		case 0:
 		case unix.EAGAIN, unix.EOPNOTSUPP:
@@ -215,55 +214,10 @@ func (r *Reader) fill(fd int, off, size uint64, cur *cursor, flags int) (done ui
 			return done, errno
 		}
 		done += uint64(n)
-		cur.skip(uint64(n))
+		cur.Skip(uint64(n))
 		if uint64(n) < want {
 			break
 		}
 	}
 	return done, nil
-}
-
-// A cursor is a place in a list of buffers.
-type cursor struct {
-	dst [][]byte
-	off int // in dst[0]
-}
-
-// skip moves n bytes on; false if there are fewer.
-func (cur *cursor) skip(n uint64) bool {
-	for n > 0 {
-		if len(cur.dst) == 0 {
-			return false
-		}
-		left := uint64(len(cur.dst[0]) - cur.off)
-		if n < left {
-			cur.off += int(n)
-			return true
-		}
-		n -= left
-		cur.dst, cur.off = cur.dst[1:], 0
-	}
-	return true
-}
-
-// append appends the next buffers, up to size bytes and maxIovecs of them, and
-// gives the bytes they hold.
-func (cur *cursor) append(iov []unix.Iovec, size uint64) (_ []unix.Iovec, total uint64) {
-	off := cur.off
-	for _, p := range cur.dst {
-		if total == size || len(iov) == maxIovecs {
-			break
-		}
-		p = p[off:]
-		off = 0
-		if len(p) == 0 {
-			continue
-		}
-		p = p[:min(uint64(len(p)), size-total)]
-		var v unix.Iovec
-		setBase(&v, p)
-		iov = append(iov, v)
-		total += uint64(len(p))
-	}
-	return iov, total
 }

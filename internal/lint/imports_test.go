@@ -126,7 +126,7 @@ var syscallPackages = []string{
 	"virtqueue", "vhostuser", // guest memory, eventfds, descriptors over sockets
 	"fusesrv/virtiofs", "fusesrv/devfuse", "fusesrv/passthrough", "fusesrv/imagefs", // queues, /dev/fuse, host files, preadv2
 	"blobcache", "backend/localfs", "backend/localdisk", // preadv2, leases, cachestat
-	"build", "internal/opener", "internal/daemon", "internal/keeper", "cmd", // lstat and xattrs; descriptors; signals, exec, limits
+	"build", "internal/opener", "internal/scatter", "internal/daemon", "internal/keeper", "cmd", // lstat and xattrs; descriptors; vectors; signals, exec, limits
 	"internal/imagemount", // umount
 }
 
