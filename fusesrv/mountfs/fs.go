@@ -69,6 +69,9 @@ type MountOptions struct {
 	// Handles says that the file system can't do without OPEN and RELEASE, and
 	// needs everything that ENOSYS would switch off.
 	Handles bool
+	// Latches are operations, as bits by opcode, that the file system answers ENOSYS
+	// where no file system of the connection could answer better: that is passed on.
+	Latches uint64
 	// Xattrs says that the file system has extended attributes.
 	Xattrs bool
 	// Extra is kept in the saved state, for whoever mounts it again.

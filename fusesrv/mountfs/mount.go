@@ -63,6 +63,9 @@ func (m *mount) done(o fusesrv.Opcode, e syscall.Errno) syscall.Errno {
 	case fusesrv.Pending:
 		m.uses.Add(1) // until the view's Ended
 	case syscall.ENOSYS:
+		if m.o.Latches>>o&1 != 0 {
+			return e
+		}
 		return m.f.unsupported(o)
 	}
 	return e

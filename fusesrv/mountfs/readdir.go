@@ -7,8 +7,8 @@ import (
 )
 
 // childCookie marks the cookies of mountpoints that are listed behind what a file
-// system has in its root.
-const childCookie = 1 << 62
+// system has in its root. The host's file systems use all bits but this one.
+const childCookie = 1 << 63
 
 // Readdir lists a directory; a root that has mountpoints in it shows them.
 func (f *FS) Readdir(r *fusesrv.Request, in *fusesrv.ReadIn, w *fusesrv.Reply) syscall.Errno {
