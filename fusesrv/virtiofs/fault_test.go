@@ -44,7 +44,7 @@ func TestMemoryTruncatedUnderAMissStopsTheRingOnly(t *testing.T) {
 
 	// The other queue serves on.
 	other := s.client(t, 2, vhostusertest.ClientConfig{})
-	want := func(c ringCaller) {
+	want := func(c *vhostusertest.Client) {
 		t.Helper()
 		b, err := fusesrvtest.Read(c, s.file.Entry.NodeID, 0, 0, 4096)
 		if err != nil || !bytes.Equal(b, s.content[:4096]) {

@@ -100,17 +100,8 @@ func socketDir(t testing.TB) string {
 	return dir
 }
 
-// A ringCaller is a fusesrvtest.Caller over a ring.
-type ringCaller struct{ *vhostusertest.Client }
-
-// Call implements fusesrvtest.Caller.
-func (c ringCaller) Call(op fusesrv.Opcode, node uint64, args []byte, room int) ([]byte, error) {
-	r, err := c.Do(&vhostusertest.Request{Op: uint32(op), Node: node, Args: args, Room: room})
-	return r.Body, err
-}
-
 // client returns a client of ring i.
-func (r *rig) client(t testing.TB, i int, cfg vhostusertest.ClientConfig) ringCaller {
+func (r *rig) client(t testing.TB, i int, cfg vhostusertest.ClientConfig) *vhostusertest.Client {
 	t.Helper()
 	if cfg.Depth == 0 {
 		cfg.Depth = 4
@@ -119,11 +110,11 @@ func (r *rig) client(t testing.TB, i int, cfg vhostusertest.ClientConfig) ringCa
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ringCaller{c}
+	return c
 }
 
 // start begins a session over ring 1.
-func (r *rig) start(t testing.TB) ringCaller {
+func (r *rig) start(t testing.TB) *vhostusertest.Client {
 	t.Helper()
 	c := r.client(t, 1, vhostusertest.ClientConfig{})
 	if _, err := fusesrvtest.Init(c, fusesrv.Minor, fusesrvtest.AllFlags); err != nil {

@@ -24,7 +24,7 @@ import (
 // A stalled is a rig whose back end answers nothing until it is told to.
 type stalled struct {
 	*rig
-	c       ringCaller
+	c       *vhostusertest.Client
 	release chan struct{}
 	asked   chan struct{} // a token for each read that the back end holds
 	file    fusesrvtest.DirEntry

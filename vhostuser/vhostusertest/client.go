@@ -7,6 +7,7 @@ import (
 	"slices"
 	"syscall"
 
+	"vrafs/fusesrv"
 	"vrafs/virtqueue"
 )
 
@@ -279,4 +280,10 @@ func (c *Client) Do(q *Request) (Reply, error) {
 		return r, r.Errno
 	}
 	return r, nil
+}
+
+// Call is Do for those who know requests by their parts (fusesrvtest.Caller).
+func (c *Client) Call(op fusesrv.Opcode, node uint64, args []byte, room int) ([]byte, error) {
+	r, err := c.Do(&Request{Op: uint32(op), Node: node, Args: args, Room: room, NoReply: op == fusesrv.OpForget})
+	return r.Body, err
 }
