@@ -24,6 +24,7 @@ type program struct {
 	prefetchFiles string
 	keeper        string   // on or off
 	checkOnly     bool     // say whether the command line is good, and serve nothing
+	writeback     string   // on or off
 	keeperLink    string   // what a keeper, or its server, was started for; "" by anybody else
 	ignored       []string // options of other daemons that were given
 }
@@ -33,6 +34,7 @@ func newProgram(name string) *program {
 		logLevel:    "info",
 		logRotation: "0",
 		keeper:      "on",
+		writeback:   "on",
 		cfg:         daemon.Config{Root: daemon.Root{Mountpoint: "/"}, Limits: daemon.Limits{OpenFiles: 1_000_000, RequestTime: 2 * time.Minute}},
 		virtiofs:    daemon.VirtioFS{Queues: 4, OrphanAfter: 10 * time.Second},
 		fuse:        daemon.FUSE{Threads: 4, FailoverPolicy: "resend"},
@@ -108,6 +110,8 @@ func (p *program) fsOptions() []*cli.Option {
 		{Long: "bootstrap", Short: 'B', Value: "bootstrap", Help: "RAFS metadata to mount at start", Conflicts: []string{"shared-dir"}, Set: cli.Str(&r.Bootstrap)},
 		{Long: "localfs-dir", Short: 'D', Value: "localfs-dir", Help: "Directory of blobs and cache, instead of a configuration", Conflicts: []string{"config"}, Set: cli.Str(&r.LocalDir)},
 		{Long: "shared-dir", Short: 's', Value: "shared-dir", Help: "Directory to share instead of an image", Conflicts: []string{"bootstrap"}, Set: cli.Str(&r.SharedDir)},
+		{Long: "writeback-cache", Value: "on|off", Help: "Let a guest keep what it writes to shared directories for a while; off if others change files there",
+			Choices: []string{"on", "off"}, Default: p.writeback, Set: cli.Str(&p.writeback)},
 		{Long: "prefetch-files", Value: "prefetch-files", Help: "File with one absolute path of the image a line, to fetch first", Requires: []string{"bootstrap"}, Set: cli.Str(&p.prefetchFiles)},
 		{Long: "virtual-mountpoint", Short: 'm', Value: "virtual-mountpoint", Help: "Where to mount inside the virtual file system", Default: r.Mountpoint, Set: cli.Str(&r.Mountpoint)},
 		{Long: "dedup-db", Value: "dedup-db", Help: "Chunk deduplication database (accepted, not used)", Set: p.ignore("dedup-db")},

@@ -97,6 +97,7 @@ func (p *program) level() slog.Level {
 // logs what was ignored.
 func (p *program) complete() error {
 	b := cli.ThisBuild()
+	p.cfg.Writeback = p.writeback == "on"
 	p.cfg.Build = b
 	p.cfg.Log.Info(fmt.Sprintf("Program Version: %s, Git Commit: %q, Build Time: %q, Profile: %q, Rustc Version: %q",
 		b.PackageVersion(), b.GitCommit, b.BuildTime, b.Profile, b.Compiler))

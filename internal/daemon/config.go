@@ -27,6 +27,8 @@ type Config struct {
 	// CredentialHelper is the Unix socket that is asked for the credentials of registries
 	// whose configuration names no other; or empty.
 	CredentialHelper string
+	// Writeback lets guests keep what they write to shared directories for later.
+	Writeback bool
 	// Header goes with every request to a network back end.
 	Header http.Header
 

@@ -27,16 +27,20 @@ type content struct {
 	close func()
 }
 
+// isShared reports whether a type of file system is a shared directory.
+func isShared(fsType string) bool {
+	return fsType == "passthrough" || fsType == "passthroughfs" || fsType == sharedType
+}
+
 // openContent opens what a mount command names.
 func (d *Daemon) openContent(place string, cmd api.MountCmd, o mountOptions) (*content, error) {
-	switch cmd.FSType {
-	case "rafs":
-	case "passthrough", "passthroughfs", "passthrough_fs":
-		return nil, errors.New("invalid argument `passthrough_fs is not built into this version; only rafs can be mounted`")
-	default:
+	switch {
+	case isShared(cmd.FSType):
+		return d.openShared(cmd.Source)
+	case cmd.FSType != "rafs":
 		return nil, fmt.Errorf("invalid argument `only 'rafs' and 'passthrough_fs' are supported, but %.64s was specified`", cmd.FSType)
 	}
-	c := o.root
+	c := o.config
 	if c == nil {
 		var err error
 		if c, err = config.Parse([]byte(cmd.Config)); err != nil {
@@ -50,29 +54,36 @@ func (d *Daemon) openContent(place string, cmd api.MountCmd, o mountOptions) (*c
 	return &content{kind: "Rafs", fs: im.view, options: im.mount, image: im, start: im.start, close: im.close}, nil
 }
 
-// rootCmd is the command line as a mount command; the configuration is nil if
-// there is nothing to mount.
-func (d *Daemon) rootCmd() (api.MountCmd, *config.Config, error) {
+// A rootMount is what the command line says is to be mounted.
+type rootMount struct {
+	cmd    api.MountCmd
+	config *config.Config // of an image
+}
+
+// rootMount reads the command line; nil if there is nothing to mount.
+func (d *Daemon) rootMount() (*rootMount, error) {
 	r := &d.cfg.Root
 	switch {
 	case r.SharedDir != "":
-		return api.MountCmd{}, nil, errors.New("--shared-dir is not built into this version; mount an image with --bootstrap")
+		return &rootMount{cmd: api.MountCmd{Source: r.SharedDir, FSType: sharedType}}, nil
 	case r.Bootstrap == "":
-		return api.MountCmd{}, nil, nil
+		return nil, nil
 	case r.LocalDir == "" && r.ConfigFile == "":
-		return api.MountCmd{}, nil, errors.New("invalid argument `both --config and --localfs-dir are missing`")
+		return nil, errors.New("invalid argument `both --config and --localfs-dir are missing`")
 	}
 	for _, f := range r.PrefetchFiles {
 		if !path.IsAbs(f) {
-			return api.MountCmd{}, nil, errors.New("invalid prefetch file list")
+			return nil, errors.New("invalid prefetch file list")
 		}
 	}
-	cmd := api.MountCmd{Source: r.Bootstrap, FSType: "rafs", PrefetchFiles: r.PrefetchFiles}
+	m := &rootMount{cmd: api.MountCmd{Source: r.Bootstrap, FSType: "rafs", PrefetchFiles: r.PrefetchFiles}}
 	if r.LocalDir != "" {
-		return cmd, config.LocalDir(r.LocalDir), nil
+		m.config = config.LocalDir(r.LocalDir)
+		return m, nil
 	}
-	c, err := d.readConfig(r.ConfigFile, r.RegistryAuth)
-	return cmd, c, err
+	var err error
+	m.config, err = d.readConfig(r.ConfigFile, r.RegistryAuth)
+	return m, err
 }
 
 // readConfig reads a configuration file; auth replaces its registry credentials

@@ -31,6 +31,7 @@ type Daemon struct {
 	troubles  troubles
 	mounts    *mountTable
 	stores    stores
+	shares    shares
 	root      *mountfs.FS
 	overrides overrides
 	tree      transport

@@ -154,11 +154,15 @@ func TestCommandLineConfigurations(t *testing.T) {
 			func(c *config.Config) bool { return c.Backend.Registry.Auth.Reveal() == "dTpw" }},
 		{"broken credentials", Root{Bootstrap: "b", ConfigFile: file(registry), RegistryAuth: "?"}, nil},
 		{"broken file", Root{Bootstrap: "b", ConfigFile: file("x")}, nil},
-		{"shared directory", Root{SharedDir: "/d"}, nil},
+		{"shared directory", Root{SharedDir: "/d"}, func(c *config.Config) bool { return c == nil }},
 		{"relative prefetch file", Root{Bootstrap: "b", LocalDir: "/d", PrefetchFiles: []string{"x"}}, nil},
 	} {
 		d.cfg.Root = tt.root
-		_, c, err := d.rootCmd()
+		r, err := d.rootMount()
+		var c *config.Config
+		if r != nil {
+			c = r.config
+		}
 		if (err != nil) != (tt.want == nil) || err == nil && !tt.want(c) {
 			t.Errorf("%s: got %+v, %v", tt.name, c, err)
 		}

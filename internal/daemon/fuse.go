@@ -14,9 +14,9 @@ import (
 	"vrafs/fusesrv/devfuse"
 )
 
-// fuseMaxWrite is all that a connection of images needs for requests: nothing on
-// it can be written.
-const fuseMaxWrite = 4096
+// readOnlyMaxWrite is all that a connection needs for requests if nothing on it can be
+// written.
+const readOnlyMaxWrite = 4096
 
 // fuse is the /dev/fuse transport: one mount on this host.
 type fuse struct {
@@ -31,9 +31,12 @@ type fuse struct {
 
 func newFuse(d *Daemon) *fuse {
 	f := &fuse{d: d, inited: make(chan struct{})}
-	f.server = fusesrv.NewServer(d.root, fusesrv.Options{
-		Deadline: d.cfg.Limits.RequestTime, MaxWrite: fuseMaxWrite, Track: true, Changed: f.changed,
-	})
+	o := fusesrv.Options{Deadline: d.cfg.Limits.RequestTime, Track: true, Changed: f.changed}
+	if !d.cfg.FUSE.Writable {
+		o.MaxWrite = readOnlyMaxWrite
+	}
+	f.server = fusesrv.NewServer(d.root, o)
+	d.shares.settings = f.server.Settings
 	d.root.Serve(f.server.Quiesce)
 	return f
 }

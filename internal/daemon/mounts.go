@@ -172,8 +172,9 @@ func sameCmd(a, b api.MountCmd) bool {
 // mountOptions are what a mount has beyond its command. The zero value is that
 // of a command of the API.
 type mountOptions struct {
-	root  *config.Config // from the command line, instead of cmd.Config
-	since time.Time      // of a predecessor's mount; zero: now
+	root   bool           // from the command line
+	config *config.Config // instead of cmd.Config
+	since  time.Time      // of a predecessor's mount; zero: now
 }
 
 // mount opens what cmd names and shows it at place, which is claimed and free.
@@ -185,7 +186,7 @@ func (d *Daemon) mount(place string, cmd api.MountCmd, o mountOptions) error {
 	if err != nil {
 		return err
 	}
-	return d.show(&mounted{place: place, cmd: cmd, since: o.since, content: c, root: o.root != nil})
+	return d.show(&mounted{place: place, cmd: cmd, since: o.since, content: c, root: o.root})
 }
 
 // show makes a mount visible; a successor would restore it. If that fails its

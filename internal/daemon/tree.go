@@ -20,7 +20,8 @@ func (d *Daemon) build() error {
 	// What is on the connection is decided once, for its life: without a bootstrap
 	// on the command line anything may be mounted later.
 	only := d.cfg.Root.Bootstrap != "" && (v == nil || !v.Hybrid)
-	d.root = mountfs.New(mountfs.Options{ImagesOnly: only, NoOpen: only,
+	d.shares.init(d.cfg.Writeback)
+	d.root = mountfs.New(mountfs.Options{ImagesOnly: only, NoOpen: only, Flags: d.shares.flags(),
 		Stale: func(parent uint64, name string) { d.tree.stale(parent, name) }})
 	switch {
 	case d.cfg.Singleton != nil:
@@ -78,20 +79,29 @@ func (d *Daemon) resumeSession(server *fusesrv.Server, s *savedState) error {
 }
 
 // restore mounts everything that a killed predecessor had mounted. What can't be
-// opened any more is left out: its nodes are stale.
+// opened any more is left out: its nodes are stale. So are those of shared directories,
+// which only the predecessor knew: they are mounted anew.
 func (d *Daemon) restore(state *savedState) error {
 	if err := d.overrides.restore(state.set); err != nil {
 		return err
 	}
 	again := map[string]*mounted{}
+	var shared []*mounted
 	err := d.root.Load(state.tree, false, func(s mountfs.SavedMount) (mountfs.Mountable, mountfs.MountOptions, error) {
 		m, err := d.reopen(s)
-		if err != nil {
+		switch {
+		case err != nil:
 			d.log.Error("mount can't be restored", "mountpoint", s.Path, "err", err)
 			d.events.add("restore " + s.Path + ": " + err.Error())
 			return nil, mountfs.MountOptions{}, nil
-		}
-		if !s.Gone {
+		case m.kind == sharedKind:
+			if s.Gone {
+				m.close()
+			} else {
+				shared = append(shared, m)
+			}
+			return nil, mountfs.MountOptions{}, nil
+		case !s.Gone:
 			again[s.Path] = m
 		}
 		o := m.options
@@ -102,26 +112,39 @@ func (d *Daemon) restore(state *savedState) error {
 		for _, m := range again {
 			m.close()
 		}
+		for _, m := range shared {
+			m.close()
+		}
 		return err
 	}
 	for _, got := range d.root.Mounts() {
-		here := d.mounts.get(got.Path) // what a client had mounted while we waited
-		m := again[got.Path]
-		if m == nil {
-			if here != nil {
-				here.stats.Store(got.Stats) // its counters are other ones now
-			}
-			continue
+		if m := again[got.Path]; m != nil {
+			m.stats.Store(got.Stats)
+			d.restored(m)
+		} else if here := d.mounts.get(got.Path); here != nil {
+			here.stats.Store(got.Stats) // its counters are other ones now
 		}
-		m.stats.Store(got.Stats)
-		d.mounts.put(m)
-		if here != nil {
-			here.close()
+	}
+	for _, m := range shared {
+		if err := d.attach(m); err != nil {
+			m.close()
+			return err
 		}
-		m.start()
-		d.log.Info(m.kind + " filesystem mounted at " + m.place + ", as before")
+		d.restored(m)
 	}
 	return nil
+}
+
+// restored makes a mount that a predecessor had known, in the place of what a client
+// had mounted while we waited.
+func (d *Daemon) restored(m *mounted) {
+	here := d.mounts.get(m.place)
+	d.mounts.put(m)
+	if here != nil {
+		here.close()
+	}
+	m.start()
+	d.log.Info(m.kind + " filesystem mounted at " + m.place + ", as before")
 }
 
 // take goes on with the guest of another host. Its state comes through a front-end
@@ -129,10 +152,13 @@ func (d *Daemon) restore(state *savedState) error {
 // has must be mounted here already. What was unmounted there is stale.
 func (d *Daemon) take(tree []byte) error {
 	err := d.root.Load(tree, true, func(s mountfs.SavedMount) (mountfs.Mountable, mountfs.MountOptions, error) {
-		if s.Gone {
+		switch {
+		case s.Gone:
 			return nil, mountfs.MountOptions{}, nil
+		case isSharedIdentity(s.Identity):
+			return nil, mountfs.MountOptions{}, errors.New("shared directories do not migrate: unmount it before the migration")
 		}
-		return nil, mountfs.MountOptions{}, fmt.Errorf("the guest has an image here that is not mounted: mount it before the migration")
+		return nil, mountfs.MountOptions{}, errors.New("the guest has an image here that is not mounted: mount it before the migration")
 	})
 	if err != nil {
 		return err
@@ -151,22 +177,22 @@ func (d *Daemon) reopen(s mountfs.SavedMount) (*mounted, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := mountOptions{since: saved.since}
+	o := mountOptions{since: saved.since, root: saved.root}
 	if saved.root {
-		cmd, c, err := d.rootCmd()
+		r, err := d.rootMount()
 		if err != nil {
 			return nil, err
 		}
-		if c == nil || cmd.Source != saved.cmd.Source {
+		if r == nil || r.cmd.Source != saved.cmd.Source || r.cmd.FSType != saved.cmd.FSType {
 			return nil, errors.New("the command line names another image now")
 		}
-		o.root = c
+		o.config = r.config
 	}
 	c, err := d.openContent(s.Path, saved.cmd, o)
 	if err != nil {
 		return nil, err
 	}
-	if c.options.Identity != s.Identity {
+	if c.options.Identity != s.Identity && c.kind != sharedKind {
 		c.close()
 		return nil, fmt.Errorf("%s is another image now", saved.cmd.Source)
 	}
@@ -187,11 +213,11 @@ func (d *Daemon) mountAll() error {
 	if m := d.mounts.get(place); m != nil && m.root {
 		return nil // it is among the former
 	}
-	cmd, c, err := d.rootCmd()
-	if err != nil || c == nil {
+	r, err := d.rootMount()
+	if err != nil || r == nil {
 		return err
 	}
-	return d.mount(place, cmd, mountOptions{root: c})
+	return d.mount(place, r.cmd, mountOptions{root: true, config: r.config})
 }
 
 // Backend summarises the image at a mountpoint.

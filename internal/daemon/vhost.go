@@ -43,6 +43,7 @@ func newVhost(d *Daemon) (*vhost, error) {
 	}
 	v := &vhost{d: d, state: state}
 	v.server = fusesrv.NewServer(d.root, fusesrv.Options{Changed: v.changed, Deadline: d.cfg.Limits.RequestTime})
+	d.shares.settings = v.server.Settings
 	d.root.Serve(v.server.Quiesce)
 	dev, err := virtiofs.New(v.server, virtiofs.Options{
 		Tag: o.Tag, Queues: int(o.Queues), Workers: int(d.cfg.Limits.Workers),
