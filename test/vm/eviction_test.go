@@ -3,6 +3,7 @@ package vm
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	mrand "math/rand/v2"
@@ -28,9 +29,10 @@ import (
 func TestEvictionHarmsNobody(t *testing.T) {
 	needVM(t)
 	testenv.Need(t, testenv.FUSE)
+	fileCounts := [3]int{32, 16, 16}
 	var images [3]*image
 	for i := range images {
-		images[i] = makeImage(t, variants[i], randomTree(t))
+		images[i] = makeImage(t, variants[i], randomTree(t, fileCounts[i]))
 	}
 	common, cache := images[0], t.TempDir()
 	limit := []string{"--cache-limit", fmt.Sprint(limitMiB)}
@@ -48,8 +50,12 @@ func TestEvictionHarmsNobody(t *testing.T) {
 		daemons = append(daemons, h)
 		check(t, h.Mount(t.Context(), "/own", own.Bootstrap, own.BlobDir))
 		readers.Go(func() {
-			for !stop.Load() {
-				if err := h.readBoth(t, common, own); err != nil {
+			for round := 0; !stop.Load(); round++ {
+				err := h.readSome("own", own)
+				if round%4 == 0 && err == nil {
+					err = h.visit(t, common)
+				}
+				if err != nil {
 					t.Error(err)
 					return
 				}
@@ -100,14 +106,11 @@ func hammer(t *testing.T, daemons []*Daemon, d time.Duration) {
 // limitMiB is what the cache directory may have.
 const limitMiB = 12
 
-// randomFiles is how many files randomTree makes.
-const randomFiles = 16
-
 // randomTree is a directory of random files of 1 MiB.
-func randomTree(t *testing.T) string {
+func randomTree(t *testing.T, files int) string {
 	t.Helper()
 	dir := t.TempDir()
-	for i := range randomFiles {
+	for i := range files {
 		data := make([]byte, 1<<20)
 		_, _ = rand.Read(data)
 		check(t, os.WriteFile(filepath.Join(dir, fmt.Sprint("f", i)), data, 0o644))
@@ -115,32 +118,28 @@ func randomTree(t *testing.T) string {
 	return dir
 }
 
-// readBoth mounts an image, reads a few files of it, unmounts it, and reads a few of the
-// daemon's own.
-func (d *Daemon) readBoth(t *testing.T, common, own *image) error {
-	if err := d.Mount(t.Context(), "/common", common.Bootstrap, common.BlobDir); err != nil {
+// visit mounts an image, reads a little of it, and unmounts it.
+func (d *Daemon) visit(t *testing.T, im *image) error {
+	if err := d.Mount(t.Context(), "/visited", im.Bootstrap, im.BlobDir); err != nil {
 		return err
 	}
-	for i := range 12 {
-		if i == 4 {
-			if err := d.Unmount(t.Context(), "/common"); err != nil {
-				return err
-			}
-		}
-		place, im := "common", common
-		if i >= 4 {
-			place, im = "own", own
-		}
-		name := fmt.Sprint("f", mrand.IntN(randomFiles))
-		want, err := os.ReadFile(filepath.Join(im.Tree, name))
+	return errors.Join(d.readSome("visited", im), d.Unmount(t.Context(), "/visited"))
+}
+
+// readSome reads a few files of what is mounted at a place of this host.
+func (d *Daemon) readSome(place string, im *image) error {
+	names, err := os.ReadDir(im.Tree)
+	for range 4 {
 		if err != nil {
 			return err
 		}
-		if err := readPast(filepath.Join(d.opts.Mountpoint, place, name), want); err != nil {
-			return err
+		name := names[mrand.IntN(len(names))].Name()
+		var want []byte
+		if want, err = os.ReadFile(filepath.Join(im.Tree, name)); err == nil {
+			err = readPast(filepath.Join(d.opts.Mountpoint, place, name), want)
 		}
 	}
-	return nil
+	return err
 }
 
 // readPast compares a file with what it must hold, past the page cache.
