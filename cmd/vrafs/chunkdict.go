@@ -55,7 +55,7 @@ func (c *chunkdict) run(ctx context.Context, env *cli.Env) error {
 			return err
 		}
 	}
-	if o.Prefetch, err = readPrefetch(env, c.prefetch); err != nil {
+	if o.Prefetch, err = readPrefetch(env, c.prefetch, ""); err != nil {
 		return err
 	}
 	images, closeAll, err := openAll(c.sources)

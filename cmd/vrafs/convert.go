@@ -10,6 +10,7 @@ import (
 
 	"vrafs/build"
 	"vrafs/internal/cli"
+	"vrafs/internal/filelist"
 	"vrafs/oci"
 	"vrafs/rafs"
 )
@@ -183,11 +184,13 @@ func (c *convert) convert(ctx context.Context) (*oci.ConvertResult, error) {
 // patterns collects the paths to prefetch.
 func (c *convert) patterns(env *cli.Env) error {
 	if c.stdin {
-		lines, err := readPatterns(env.Stdin)
+		files, err := readPatterns(env.Stdin, "")
 		if err != nil {
-			return fmt.Errorf("read prefetch patterns from standard input: %w", err)
+			return err
 		}
-		c.prefetch = append(c.prefetch, lines...)
+		for _, f := range filelist.Whole(files) {
+			c.prefetch = append(c.prefetch, f.Path)
+		}
 	}
 	if len(c.prefetch) > 0 {
 		c.o.Recipe.Prefetch = c.prefetch

@@ -68,6 +68,7 @@ type create struct {
 	features   []string
 	whiteout   string
 	prefetch   string
+	list       string
 	dict       string
 	parent     string
 	attributes string
@@ -143,7 +144,7 @@ func (c *create) layerOptions() []*cli.Option {
 		{Long: "parent-bootstrap", Value: "parent-bootstrap", Help: "Build a layer on top of this image", Set: cli.Str(&c.parent)},
 		{Long: "whiteout-spec", Value: "whiteout-spec", Help: "How the source says what it deletes from the parent", Choices: []string{"oci", "overlayfs", "none"},
 			Default: c.whiteout, Set: cli.Str(&c.whiteout)},
-		prefetchOption(&c.prefetch),
+		prefetchOption(&c.prefetch), prefetchListOption(&c.list),
 		{Long: "attributes", Value: "attributes", Help: "File that says which data is external", Set: cli.Str(&c.attributes)},
 		{Long: "config", Short: 'C', Value: "config", Help: "Configuration file (JSON or TOML) of the storage", Set: cli.Str(&c.config)},
 		{Long: "disable-check", Hidden: true, Help: "Don't read the result back", Set: cli.Flag(&c.o.SkipCheck)},
@@ -246,7 +247,7 @@ func (c *create) run(ctx context.Context, env *cli.Env) error {
 		}
 	}
 	var err error
-	if c.o.Prefetch, err = readPrefetch(env, c.prefetch); err != nil {
+	if c.o.Prefetch, err = readPrefetch(env, c.prefetch, c.list); err != nil {
 		return err
 	}
 	closeInputs, err := openInputs(input{c.parent, &c.o.Parent}, input{dictPath(c.dict), &c.o.ChunkDict})

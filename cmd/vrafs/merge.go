@@ -19,6 +19,7 @@ type merge struct {
 	dict          string
 	parent        string
 	prefetch      string
+	list          string
 	output        string
 	digests       []string
 	originals     []string
@@ -42,7 +43,7 @@ func newMerge() *cli.Command {
 			{Long: "blob-dir", Short: 'D', Value: "blob-dir", Help: "Directory of the data blobs", Set: cli.Str(&m.dir)},
 			{Long: "chunk-dict", Value: "chunk-dict", Help: "Image whose blobs the layers refer to: bootstrap=FILE, or the file alone", Set: cli.Str(&m.dict)},
 			{Long: "parent-bootstrap", Value: "parent-bootstrap", Help: "Image below the lowest layer", Set: cli.Str(&m.parent)},
-			prefetchOption(&m.prefetch),
+			prefetchOption(&m.prefetch), prefetchListOption(&m.list),
 			outputOption(&m.output),
 			{Long: "blob-digests", Value: "blob-digests", Help: "Digest of each layer's blob in the registry, separated by commas", Set: cli.List(&m.digests)},
 			{Long: "original-blob-ids", Value: "original-blob-ids", Help: "Blob id of each layer, separated by commas", Set: cli.List(&m.originals)},
@@ -85,7 +86,7 @@ func (m *merge) run(ctx context.Context, env *cli.Env) error {
 		}
 		o.HaveBackend = true
 	}
-	if o.Prefetch, err = readPrefetch(env, m.prefetch); err != nil {
+	if o.Prefetch, err = readPrefetch(env, m.prefetch, m.list); err != nil {
 		return err
 	}
 	closeInputs, err := openInputs(input{m.parent, &o.Parent}, input{dictPath(m.dict), &o.ChunkDict})

@@ -1,14 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"path"
-	"strings"
 
 	"vrafs/build"
 	"vrafs/internal/cli"
+	"vrafs/internal/filelist"
 )
 
 // An optimize holds the command line of nydus-image optimize.
@@ -39,15 +39,12 @@ func newOptimize() *cli.Command {
 	}
 }
 
-// maxPrefetchList bounds the list of files.
-const maxPrefetchList = 64 << 20
-
 func (o *optimize) run(ctx context.Context, env *cli.Env) error {
-	text, err := readFile(o.list, maxPrefetchList)
+	text, err := readFile(o.list, filelist.MaxSize)
 	if err != nil {
 		return err
 	}
-	files, err := parsePrefetchList(text)
+	files, err := filelist.Parse(anchored(text))
 	if err != nil {
 		return fmt.Errorf("list of files %s: %w", o.list, err)
 	}
@@ -59,7 +56,7 @@ func (o *optimize) run(ctx context.Context, env *cli.Env) error {
 	if err := im.needBlobs(); err != nil {
 		return err
 	}
-	r, err := build.Optimize(ctx, im.input(), files, build.Sink{Bootstrap: o.out, BlobDir: o.outDir})
+	r, err := build.Optimize(ctx, im.input(), prefetchFiles(files), build.Sink{Bootstrap: o.out, BlobDir: o.outDir})
 	if err != nil {
 		return fmt.Errorf("optimize %s: %w", im.path, err)
 	}
@@ -67,34 +64,31 @@ func (o *optimize) run(ctx context.Context, env *cli.Env) error {
 	return writeJSON(o.output, newOutput(r), true)
 }
 
-// parsePrefetchList reads a list of files: JSON if it looks like it, else a path
-// per line. Ranges are pairs of offset and size.
-func parsePrefetchList(text []byte) ([]build.PrefetchFile, error) {
-	trimmed := strings.TrimSpace(string(text))
+// anchored lets lines begin at the root that have no slash.
+func anchored(text []byte) []byte {
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) {
+		return text
+	}
+	var out bytes.Buffer
+	for line := range bytes.Lines(text) {
+		if line = bytes.TrimLeft(line, " \t"); !bytes.HasPrefix(line, []byte("/")) && len(bytes.TrimSpace(line)) > 0 {
+			out.WriteByte('/')
+		}
+		out.Write(line)
+	}
+	return out.Bytes()
+}
+
+// prefetchFiles is a list as the builder takes it. A file that is named several times,
+// with ranges, is copied in parts.
+func prefetchFiles(list []filelist.File) []build.PrefetchFile {
 	var files []build.PrefetchFile
-	if !strings.HasPrefix(trimmed, "{") {
-		for line := range strings.Lines(trimmed) {
-			if line = strings.TrimSpace(line); line != "" {
-				files = append(files, build.PrefetchFile{Path: path.Clean("/" + line)})
-			}
+	for _, f := range list {
+		to := build.PrefetchFile{Path: path.Clean("/" + f.Path)}
+		for _, r := range f.Ranges {
+			to.Ranges = append(to.Ranges, r)
 		}
-		return files, nil
+		files = append(files, to)
 	}
-	var list struct {
-		Version string `json:"version"`
-		Files   []struct {
-			Path   string      `json:"path"`
-			Ranges [][2]uint64 `json:"ranges"`
-		} `json:"files"`
-	}
-	if err := json.Unmarshal([]byte(trimmed), &list); err != nil {
-		return nil, err
-	}
-	for _, f := range list.Files {
-		if f.Path == "" {
-			return nil, fmt.Errorf("an entry of files has no path")
-		}
-		files = append(files, build.PrefetchFile{Path: path.Clean("/" + f.Path), Ranges: f.Ranges})
-	}
-	return files, nil
+	return files
 }

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
 	"io"
 	"path"
-	"strings"
 
 	"vrafs/build"
 	"vrafs/internal/cli"
+	"vrafs/internal/filelist"
 )
 
 // prefetchPolicies are the values of --prefetch-policy.
@@ -19,30 +18,36 @@ func prefetchOption(p *string) *cli.Option {
 		Choices: prefetchPolicies, Default: "none", Set: cli.Str(p)}
 }
 
-// maxPattern bounds a line of standard input: a path and its newline.
-const maxPattern = 1 << 16
+// prefetchListOption is not nydus-image's.
+func prefetchListOption(p *string) *cli.Option {
+	return &cli.Option{Long: "prefetch-files", Value: "prefetch-files", Help: "List of the files to prefetch (vrafs ctl files makes one), instead of standard input; implies the policy fs",
+		Set: cli.Str(p)}
+}
 
-// readPrefetch reads the patterns that belong to a policy. Standard input is left
-// alone without one: nobody may be there to close it.
-func readPrefetch(env *cli.Env, policy string) (build.Prefetch, error) {
+// readPrefetch reads the patterns that belong to a policy, from standard input or from
+// the list file. Standard input is left alone without a policy: nobody may be there to
+// close it.
+func readPrefetch(env *cli.Env, policy, list string) (build.Prefetch, error) {
 	var p build.Prefetch
-	switch policy {
-	case "fs":
-		p.Policy = build.PrefetchFS
-	case "blob":
+	switch {
+	case policy == "blob":
 		p.Policy = build.PrefetchBlob
+	case policy == "fs" || list != "":
+		p.Policy = build.PrefetchFS
 	default:
 		return p, nil
 	}
-	lines, err := readPatterns(env.Stdin)
+	files, err := readPatterns(env.Stdin, list)
 	if err != nil {
-		return p, fmt.Errorf("read prefetch patterns from standard input: %w", err)
+		return p, err
 	}
 	seen := make(map[string]bool)
-	for _, l := range lines {
-		clean := path.Clean(l)
+	for _, f := range files {
+		clean := path.Clean(f.Path)
 		if above, ok := covered(seen, clean); ok {
-			env.Log.Warn(fmt.Sprintf("prefetch pattern %q is covered by %q, ignored", l, above))
+			if list == "" {
+				env.Log.Warn(fmt.Sprintf("prefetch pattern %q is covered by %q, ignored", f.Path, above))
+			}
 			continue
 		}
 		seen[clean] = true
@@ -64,19 +69,21 @@ func covered(seen map[string]bool, p string) (string, bool) {
 	}
 }
 
-func readPatterns(r io.Reader) ([]string, error) {
-	var lines []string
-	s := bufio.NewScanner(r)
-	s.Buffer(nil, maxPattern)
-	for s.Scan() {
-		l := strings.TrimSpace(s.Text())
-		if l == "" {
-			continue
-		}
-		if !strings.HasPrefix(l, "/") {
-			return nil, fmt.Errorf("%q is not an absolute path", l)
-		}
-		lines = append(lines, l)
+// readPatterns reads a list from standard input, or from a file unless that is "".
+func readPatterns(stdin io.Reader, list string) (files []filelist.File, err error) {
+	what := "read prefetch patterns from standard input"
+	var text []byte
+	if list != "" {
+		what = "list of files " + list
+		text, err = readFile(list, filelist.MaxSize)
+	} else {
+		text, err = io.ReadAll(io.LimitReader(stdin, filelist.MaxSize+1))
 	}
-	return lines, s.Err()
+	if err == nil {
+		files, err = filelist.Parse(text)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return files, nil
 }
