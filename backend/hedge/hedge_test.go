@@ -245,7 +245,7 @@ func TestSecondRequestsNeedRoom(t *testing.T) {
 	})
 }
 
-// TestLateIsWhatFewAre: the time of 19 in 20, within bounds.
+// TestLateIsWhatFewAre: the time of 19 in 20, and thrice that of half, within bounds.
 func TestLateIsWhatFewAre(t *testing.T) {
 	o := &New(Options{}).opt
 	var s times
@@ -256,10 +256,16 @@ func TestLateIsWhatFewAre(t *testing.T) {
 		t.Errorf("too little is known: %v", got)
 	}
 	for i := range 64 {
-		s.add(time.Duration(i+1) * 10 * time.Millisecond)
+		s.add(time.Duration(max(20, 10*(i+1-32))) * time.Millisecond)
 	}
-	if got := s.late(o); got != 610*time.Millisecond {
+	if got := s.late(o); got != 290*time.Millisecond {
 		t.Errorf("got %v", got)
+	}
+	for i := range 64 {
+		s.add(time.Duration(100+i) * time.Millisecond)
+	}
+	if got := s.late(o); got != 3*132*time.Millisecond {
+		t.Errorf("where all take about as long: %v", got)
 	}
 	for range 64 {
 		s.add(time.Microsecond)

@@ -23,7 +23,8 @@ func (t *times) add(d time.Duration) {
 	t.n++
 }
 
-// late is longer than 19 of 20 took, within the bounds of o.
+// late is longer than 19 of 20 took, and much longer than most, within the bounds of o.
+// Where all take about as long, a read that first needs a connection would be late else.
 func (t *times) late(o *Options) time.Duration {
 	t.mu.Lock()
 	list := slices.Clone(t.ring[:min(t.n, len(t.ring))])
@@ -32,5 +33,5 @@ func (t *times) late(o *Options) time.Duration {
 		return o.First
 	}
 	slices.Sort(list)
-	return min(max(list[len(list)*19/20], o.Min), o.Max)
+	return min(max(list[len(list)*19/20], 3*list[len(list)/2], o.Min), o.Max)
 }

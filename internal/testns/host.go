@@ -89,7 +89,7 @@ type Wire struct {
 
 // Queue of a shaped link, and the most that goes through it at once, in bytes.
 const (
-	queue = 256 << 10
+	queue = 1 << 20
 	burst = 64 << 10
 )
 
