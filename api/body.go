@@ -117,6 +117,21 @@ func (r *memberReader) str(key string, required bool) string {
 	return *s
 }
 
+func (r *memberReader) has(key string) bool { return r.m[key] != nil }
+
+// boolean reads true or false; absent is false.
+func (r *memberReader) boolean(key string) (v bool) {
+	if raw, ok := r.m[key]; ok {
+		var p *bool
+		if json.Unmarshal(raw, &p) != nil || p == nil {
+			r.fail("invalid type for `" + key + "`, expected a boolean")
+			return false
+		}
+		return *p
+	}
+	return false
+}
+
 // strs reads a list of texts; absent or null gives nil.
 func (r *memberReader) strs(key string) []string {
 	raw, ok := r.m[key]

@@ -13,6 +13,7 @@ type Daemon interface {
 	Mounts
 	Stats
 	Overrides
+	Prefetches
 	Blobs
 }
 

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"vrafs/internal/filelist"
 )
 
 // fake is a Daemon that remembers calls and answers from fields.
@@ -104,6 +106,22 @@ func (f *fake) Families() []Family {
 			{Labels: []string{"mountpoint", "/a\"\\\n"}, Value: 3}, {Value: 0.5}}},
 		{Name: "empty", Type: "gauge"},
 	}
+}
+
+func (f *fake) Prefetch(mp string) (PrefetchStatus, error) {
+	return PrefetchStatus{State: "running", Total: 7, Done: 3}, f.note("prefetch " + mp)
+}
+
+func (f *fake) SetPrefetch(mp string, cmd PrefetchCmd) error {
+	paused := "as it is"
+	if cmd.Paused != nil {
+		paused = fmt.Sprint(*cmd.Paused)
+	}
+	return f.note(fmt.Sprint("prefetch ", mp, " paused ", paused, " all ", cmd.All, " ", string(filelist.Lines(cmd.Files))))
+}
+
+func (f *fake) ReadFiles(mp string) ([]filelist.File, error) {
+	return []filelist.File{{Path: "/a"}, {Path: "/b", Ranges: []filelist.Range{{4096, 1}}}}, f.note("files " + mp)
 }
 
 func (f *fake) Abort(q AbortQuery) (Aborted, error) {

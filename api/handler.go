@@ -55,6 +55,11 @@ var routes = map[string]map[string]route{
 		"GET": {"Configure", daemonAbnormal, bare(getOverride)},
 		"PUT": {"Configure", daemonAbnormal, setOverride},
 	},
+	"/api/v1/prefetch": { // not nydusd's
+		"GET": {"Prefetch", metricsDaemon, bare(getPrefetch)},
+		"PUT": {"Prefetch", metricsDaemon, setPrefetch},
+	},
+	"/api/v1/prefetch/files": {"GET": {"Prefetch", metricsDaemon, bare(readFiles)}}, // not nydusd's
 	"/api/v2/blobs": {
 		"PUT":    {"CreateBlobObject", daemonAbnormal, putBlob},
 		"DELETE": {"DeleteBlobObject", daemonAbnormal, bare(deleteBlob)},

@@ -100,6 +100,18 @@ func TestRequests(t *testing.T) {
 		{"metrics ambiguous", "GET", "/api/v1/metrics", "", Errorf(NoCounter, ""), 404, errBody("GlobalMetrics(Metrics(Stats(NoCounter)))")},
 		{"inflight idle", "GET", "/api/v1/metrics/inflight", "", nil, 204, "metrics"},
 		{"inflight under virtiofs", "GET", "/api/v1/metrics/inflight", "", Errorf(Unsupported, ""), 501, errBody("InflightMetrics(Metrics(Daemon(Unsupported)))")},
+		{"prefetch", "GET", "/api/v1/prefetch?mountpoint=/a", "", nil, 200, `{"state":"running","paused":false,"total":7,"done":3}`},
+		{"prefetch of what", "GET", "/api/v1/prefetch", "", nil, 400,
+			errBody(`QueryString("'mountpoint' should be specified in query string")`)},
+		{"prefetch where no image is", "GET", "/api/v1/prefetch?mountpoint=/a", "", Errorf(NoCounter, ""), 404, errBody("Prefetch(Metrics(Stats(NoCounter)))")},
+		{"pause", "PUT", "/api/v1/prefetch?mountpoint=/a", `{"paused":true}`, nil, 204, "prefetch /a paused true all false "},
+		{"pause by no boolean", "PUT", "/api/v1/prefetch?mountpoint=/a", `{"paused":null}`, nil, 400,
+			errBody("ParseBody(Error(\"invalid type for `paused`, expected a boolean\", line: 1, column: 15))")},
+		{"a list", "PUT", "/api/v1/prefetch?mountpoint=/a", `{"version":"v1","files":[{"path":"/x","ranges":[[0,9]]}],"all":true}`, nil, 204, "prefetch /a paused as it is all true /x\t0-8\n"},
+		{"no list", "PUT", "/api/v1/prefetch?mountpoint=/a", `{"files":7}`, nil, 400,
+			errBody(`ParseBody(Error("list of files: json: cannot unmarshal number into Go struct field .files of type []filelist.File", line: 1, column: 11))`)},
+		{"what was read", "GET", "/api/v1/prefetch/files?mountpoint=/a", "", nil, 200,
+			`{"version":"v1","files":[{"path":"/a"},{"path":"/b","ranges":[[4096,1]]}]}`},
 		{"abort one", "DELETE", "/api/v1/metrics/inflight?unique=7", "", nil, 200, `{"aborted":2}`},
 		{"abort old ones", "DELETE", "/api/v1/metrics/inflight?older_than=10", "", nil, 200, `{"aborted":2}`},
 		{"abort of an unknown one", "DELETE", "/api/v1/metrics/inflight?unique=7", "", Errorf(NoCounter, ""), 404, errBody("InflightMetrics(Metrics(Stats(NoCounter)))")},
@@ -385,6 +397,7 @@ func FuzzBody(f *testing.F) {
 	targets := []struct{ method, path string }{
 		{"POST", "/api/v1/mount"}, {"PUT", "/api/v1/mount"}, {"PUT", "/api/v1/daemon"}, {"PUT", "/api/v1/config"},
 		{"PUT", "/api/v2/blobs"}, {"DELETE", "/api/v2/blobs"}, {"GET", "/api/v1/metrics/files"}, {"DELETE", "/api/v1/metrics/inflight"},
+		{"PUT", "/api/v1/prefetch"},
 	}
 	h := Handler(newFake())
 	f.Fuzz(func(t *testing.T, n uint8, body []byte, raw string) {

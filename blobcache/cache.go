@@ -38,6 +38,9 @@ type Cache struct {
 	ctx    context.Context // of back-end requests
 	cancel context.CancelCauseFunc
 	count  counters
+	link   link
+	paused bool   // its prefetches; guarded by scheduler.mu
+	gap    uint64 // that its requests read along; guarded by scheduler.mu
 
 	mu      sync.Mutex
 	active  sync.WaitGroup // fetching calls and flights

@@ -2,6 +2,7 @@ package blobcache
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -73,6 +74,16 @@ func (e *env) hit(spans []rafs.Span) {
 	if !bytes.Equal(out, want) {
 		e.t.Fatal("wrong bytes")
 	}
+}
+
+// prefetch prefetches spans as a list would.
+func (e *env) prefetch(ctx context.Context, spans []rafs.Span) error {
+	return e.cache.Prefetch(ctx, Soon, nil, func(p *Prefetch) { p.Add(spans) })
+}
+
+// prefetchBlob prefetches a blob as a whole.
+func (e *env) prefetchBlob(ctx context.Context, blob int) error {
+	return e.cache.Prefetch(ctx, Sometime, nil, func(p *Prefetch) { p.AddBlob(blob, 0, 0) })
 }
 
 // mixed are chunk sizes with odd tails.

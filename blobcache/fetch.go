@@ -24,12 +24,17 @@ const fetchRounds = 4
 // Errors: ErrDigest, ErrUnverified, ErrClosed, those of the back end, those of
 // package rafs. All of them are EIO to a guest.
 func (c *Cache) Fetch(ctx context.Context, spans []rafs.Span, h *Held) error {
+	return c.FetchNear(ctx, spans, Near{}, h)
+}
+
+// FetchNear is Fetch by a reader that is likely to want more of what is near.
+func (c *Cache) FetchNear(ctx context.Context, spans []rafs.Span, near Near, h *Held) error {
 	if err := c.enter(); err != nil {
 		return err
 	}
 	defer c.leave()
 	for round := 1; ; round++ {
-		err := c.fetch(ctx, spans, h)
+		err := c.fetch(ctx, spans, near, h)
 		if err == nil || round == fetchRounds || !c.again(ctx, err, spans) {
 			return plainError(err)
 		}
@@ -60,13 +65,15 @@ func (c *Cache) again(ctx context.Context, err error, spans []rafs.Span) bool {
 
 // A wait is a span whose chunk is under way.
 type wait struct {
-	span   *rafs.Span
+	span   *rafs.Span // nil in a Prefetch, whose spans may be gone
+	v      *view
 	view   *openView
 	flight *flight
+	size   uint64 // of a Prefetch's span
 }
 
-func (c *Cache) fetch(ctx context.Context, spans []rafs.Span, h *Held) error {
-	p := plan{c: c, ctx: ctx}
+func (c *Cache) fetch(ctx context.Context, spans []rafs.Span, near Near, h *Held) error {
+	p := plan{c: c, ctx: ctx, near: near}
 	defer p.submit() // flights that were made must run, also after an error
 	for i := range spans {
 		s := &spans[i]
@@ -118,6 +125,8 @@ type plan struct {
 	c     *Cache
 	ctx   context.Context
 	whole bool // tables by chunk number are needed
+	meta  bool // blob.meta is needed
+	near  Near
 	v     *view
 	o     *openView
 	t     *tables
@@ -136,7 +145,7 @@ func (p *plan) enter(blob uint16) error {
 	if err != nil {
 		return err
 	}
-	p.v, p.o, p.t = v, o, nil
+	p.v, p.o, p.t, p.meta = v, o, nil, false
 	return nil
 }
 
@@ -146,7 +155,7 @@ func (p *plan) table() error {
 		return nil
 	}
 	p.submit()
-	t, err := p.v.table(p.ctx, p.whole)
+	t, err := p.v.table(p.ctx, p.whole, p.meta)
 	p.t = t
 	return err
 }
@@ -159,7 +168,7 @@ func (p *plan) want(s *rafs.Span, h *Held) error {
 	if err := p.table(); err != nil {
 		return err
 	}
-	f, made, err := p.v.start(p.o, p.t, s, true)
+	f, made, err := p.start(s, now)
 	if err != nil && p.t.unsure {
 		return &misledError{err}
 	}
@@ -167,14 +176,27 @@ func (p *plan) want(s *rafs.Span, h *Held) error {
 		return err
 	}
 	if made {
-		p.fresh = p.v.amplify(p.o, p.t, append(p.fresh, f))
+		p.fresh = p.v.amplify(p.o, p.t, append(p.fresh, f), &p.near)
 	}
 	if f == nil {
-		p.o.complete()
+		p.v.misses.wanted()
+		p.v.complete(p.ctx, p.o)
 		return nil
 	}
-	p.waits = append(p.waits, wait{s, p.o, f})
+	p.waits = append(p.waits, wait{span: s, v: p.v, view: p.o, flight: f})
 	return nil
+}
+
+// start is start of the view, once more with blob.meta if that is missing.
+func (p *plan) start(s *rafs.Span, u Urgency) (f *flight, made bool, err error) {
+	f, made, err = p.v.start(p.o, p.t, s, u)
+	if errors.Is(err, errNoMeta) && !p.meta {
+		p.t, p.meta = nil, true
+		if err = p.table(); err == nil {
+			f, made, err = p.v.start(p.o, p.t, s, u)
+		}
+	}
+	return f, made, err
 }
 
 // submit lets the flights run that were made.
@@ -202,7 +224,7 @@ func (c *Cache) await(ctx context.Context, w wait, h *Held) error {
 		return f.err
 	case f.held == nil:
 		w.view.mark(&f.chunk, f.epoch)
-		w.view.complete()
+		w.v.complete(ctx, w.view)
 		return nil
 	case h == nil:
 		return nil
@@ -213,7 +235,7 @@ func (c *Cache) await(ctx context.Context, w wait, h *Held) error {
 
 // start gives the flight of the span's chunk, or nil if this boot's proof makes
 // one unnecessary. made says that the flight must be submitted.
-func (v *view) start(o *openView, t *tables, s *rafs.Span, demand bool) (f *flight, made bool, err error) {
+func (v *view) start(o *openView, t *tables, s *rafs.Span, u Urgency) (f *flight, made bool, err error) {
 	c, err := v.describe(t, s.Index, s.Ref)
 	if err != nil {
 		return nil, false, err
@@ -229,7 +251,7 @@ func (v *view) start(o *openView, t *tables, s *rafs.Span, demand bool) (f *flig
 	if !v.cache.opt.Validate && o.adopt(&c, key.proof) {
 		return nil, false, nil
 	}
-	f, made, err = v.cache.store.sched.join(key, demand, func() (*flight, error) {
+	f, made, err = v.cache.store.sched.join(key, u, func() (*flight, error) {
 		return v.newFlight(t, key, &c)
 	})
 	if made {
@@ -253,31 +275,6 @@ func (v *view) newFlight(t *tables, key flightKey, c *rafs.Chunk) (*flight, erro
 		return nil, err
 	}
 	return f, nil
-}
-
-// amplify adds the neighbours that follow the last flight in its blob, as long as
-// they are missing and the request stays below Options.Amplify.
-func (v *view) amplify(o *openView, t *tables, list []*flight) []*flight {
-	last := list[len(list)-1]
-	limit := min(v.cache.store.opt.Amplify, v.cache.store.opt.MaxRequestBytes)
-	if last.local || t.index == nil && t.meta == nil {
-		return list
-	}
-	begin, end := last.chunk.CompressedOff, last.end()
-	for i := last.chunk.Index + 1; uint32(i) < v.blob.ChunkCount && !o.has(i); i++ {
-		c, err := v.lookup(t, i)
-		if err != nil || c.CompressedOff < begin || c.CompressedOff > end+mergeGap ||
-			c.CompressedOff+uint64(c.CompressedSize) > begin+limit {
-			break
-		}
-		f, made, err := v.start(o, t, spanOf(&c), false)
-		if err != nil || !made {
-			break
-		}
-		list = append(list, f)
-		end = f.end()
-	}
-	return list
 }
 
 // spanOf gives the span that is all of a chunk.

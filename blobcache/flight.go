@@ -2,6 +2,7 @@ package blobcache
 
 import (
 	"fmt"
+	"time"
 
 	"vrafs/rafs"
 )
@@ -20,8 +21,11 @@ type flight struct {
 	view  *view
 	chunk rafs.Chunk
 
-	demand bool             // somebody waits; guarded by scheduler.mu
-	want   func()           // tells the back end so; guarded by scheduler.mu, nil if it knows
+	urgency Urgency   // guarded by scheduler.mu
+	batch   *batch    // that is to bring it; guarded by scheduler.mu, nil while it is pending
+	ripe    time.Time // when it may be asked for without its neighbours
+
+	along  bool             // read along with another
 	local  bool             // look into the data file first
 	unsure bool             // led by chunk infos that may be wrong
 	origin bool             // second attempt, from the origin

@@ -172,11 +172,11 @@ func TestPrefetchOfV5GoesByStoredRange(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.PrefetchBlob(t.Context(), 0, 0, 4096); err != nil {
+	if err := c.Prefetch(t.Context(), Sometime, nil, func(p *Prefetch) { p.AddBlob(0, 0, 4096) }); err != nil {
 		t.Fatal(err)
 	}
 	some := c.BlobStates()[0]
-	if err := c.PrefetchBlob(t.Context(), 0, 0, 0); err != nil {
+	if err := c.Prefetch(t.Context(), Sometime, nil, func(p *Prefetch) { p.AddBlob(0, 0, 0) }); err != nil {
 		t.Fatal(err)
 	}
 	all := c.BlobStates()[0]

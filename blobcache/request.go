@@ -3,8 +3,11 @@ package blobcache
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"vrafs/backend"
 )
@@ -61,66 +64,192 @@ type job struct {
 	buf     *fetchBuf
 }
 
-// request reads the bytes of a batch and hands them to the workers.
+// request reads the bytes of a batch and hands them to the workers while they come.
 func (s *scheduler) request(b *batch) {
-	if b.flights[0].local {
-		s.send(job{flights: b.flights})
+	first := b.flights[0]
+	if first.local {
+		s.send(job{flights: b.flights}, first.urgency == now)
 		return
 	}
-	first := b.flights[0]
 	v := first.view
 	ctx := v.cache.ctx
 	if first.origin {
 		ctx = backend.FromOrigin(ctx)
 	}
-	if !b.demand {
+	if b.begun < now {
 		ctx = backend.ForPrefetchUntil(ctx, b.wanted)
-	}
-	buf := s.buffer(b.size)
-	defer s.release(buf)
-	n, err := v.requestSome(ctx, v.blob.ID, buf.b, b.off)
-	if err == nil && uint64(n) < b.size {
-		err = io.ErrUnexpectedEOF
-	}
-	if !b.demand {
-		v.cache.count.prefetchBytes.Add(uint64(n))
 		v.cache.count.prefetchMerged.Add(1)
 	}
-	for list := b.flights; len(list) > 0; {
-		unit := 1
-		for unit < len(list) && list[0].sameUnit(list[unit]) {
-			unit++
+	r := &reception{s: s, b: b, buf: s.buffer(b.size), begin: time.Now()}
+	defer s.release(r.buf)
+	err := v.readTo(ctx, v.blob.ID, r, b.off, b.size)
+	r.end(err)
+}
+
+// errGivenUp ends a request that makes way for others.
+var errGivenUp = fmt.Errorf("%w: the request makes way for others", backend.ErrPermanent)
+
+// A reception takes the bytes of a request and makes jobs of the flights whose bytes
+// are all there.
+type reception struct {
+	s      *scheduler
+	b      *batch
+	buf    *fetchBuf
+	n      uint64 // bytes that are there
+	done   int    // flights, the first of the batch, that are with the workers
+	begin  time.Time
+	firstN uint64    // bytes that came first
+	first  time.Time // when; zero: none yet
+}
+
+// Write implements io.Writer.
+func (r *reception) Write(p []byte) (int, error) {
+	n := copy(r.buf.b[r.n:], p)
+	if n < len(p) {
+		return n, io.ErrShortWrite
+	}
+	return n, r.came(n)
+}
+
+// ReadFrom implements io.ReaderFrom: bytes go straight from the network to where they
+// are decoded.
+func (r *reception) ReadFrom(src io.Reader) (total int64, err error) {
+	for r.n < uint64(len(r.buf.b)) {
+		n, err := src.Read(r.buf.b[r.n:])
+		total += int64(n)
+		if e := r.came(n); e != nil {
+			return total, e
 		}
-		s.split(list[:unit], buf, b.off, uint64(n), err)
-		list = list[unit:]
+		if err == io.EOF {
+			return total, nil
+		}
+		if err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// came notes n more bytes. Its error ends the request.
+func (r *reception) came(n int) error {
+	if n == 0 {
+		return nil
+	}
+	c := r.b.flights[0].view.cache
+	if r.first.IsZero() {
+		r.first, r.firstN = time.Now(), uint64(n)
+		c.link.first(r.first.Sub(r.begin))
+	}
+	c.count.requestBytes.Add(uint64(n))
+	if r.b.begun < now {
+		c.count.prefetchBytes.Add(uint64(n))
+	}
+	r.n += uint64(n)
+	givenUp := r.s.progress(r.b, uint64(n))
+	for r.done < len(r.b.flights) {
+		unit := r.unit()
+		if f := unit[0]; f.end()-r.b.off > r.n {
+			break
+		}
+		r.send(unit, unit[0].end()-r.b.off)
+	}
+	if givenUp && r.done < len(r.b.flights) {
+		return errGivenUp
+	}
+	return nil
+}
+
+// progress takes n bytes off what a batch still has to get, and reports whether it is
+// given up. Since the end of it is nearer now, the next may be sent.
+func (s *scheduler) progress(b *batch, n uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b.left -= min(b.left, n)
+	if s.ahead {
+		s.wake()
+	}
+	return b.givenUp && b.urgency < now
+}
+
+// unit gives the next flights that are slices of one stored unit.
+func (r *reception) unit() []*flight {
+	list := r.b.flights[r.done:]
+	n := 1
+	for n < len(list) && list[0].sameUnit(list[n]) {
+		n++
+	}
+	return list[:n]
+}
+
+// send makes a job of a unit whose stored bytes end at hi.
+func (r *reception) send(unit []*flight, hi uint64) {
+	lo := unit[0].chunk.CompressedOff - r.b.off
+	r.done += len(unit)
+	r.buf.jobs.Add(1)
+	r.s.send(job{flights: unit, stored: r.buf.b[lo:hi:hi], buf: r.buf}, r.s.awaited(unit))
+}
+
+// awaited reports whether somebody waits for one of the flights.
+func (s *scheduler) awaited(list []*flight) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(list, func(f *flight) bool { return f.urgency == now })
+}
+
+// end sees to the flights whose bytes did not come.
+func (r *reception) end(err error) {
+	link := &r.b.flights[0].view.cache.link
+	if !r.first.IsZero() {
+		link.last(r.n-r.firstN, time.Since(r.first))
+	}
+	for r.done < len(r.b.flights) {
+		unit := r.unit()
+		f := unit[0]
+		switch lo := f.chunk.CompressedOff - r.b.off; {
+		case f.view.blob.LegacyStargz() && lo < r.n && errors.Is(err, io.ErrUnexpectedEOF):
+			r.send(unit, r.n) // the stored size of eStargz chunks is an upper bound
+			continue
+		case context.Cause(f.view.cache.ctx) != nil:
+			err = ErrClosed
+		}
+		r.done += len(unit)
+		r.s.fail(r.b, unit, err)
 	}
 }
 
-// split makes a job of one unit of a request of which n bytes came.
-func (s *scheduler) split(unit []*flight, buf *fetchBuf, off, n uint64, err error) {
-	f := unit[0]
-	lo, hi := f.chunk.CompressedOff-off, f.end()-off
-	if hi > n {
-		// The stored size of eStargz chunks is an upper bound.
-		if !f.view.blob.LegacyStargz() || lo >= n || !errors.Is(err, io.ErrUnexpectedEOF) {
-			if context.Cause(f.view.cache.ctx) != nil {
-				err = ErrClosed
-			}
-			for _, f := range unit {
-				s.finish(f, f.errorf(err))
-			}
-			return
+// fail ends flights whose bytes did not come. Those of a prefetch that somebody began
+// to wait for meanwhile, or that made way, are asked for once more.
+func (s *scheduler) fail(b *batch, unit []*flight, err error) {
+	var again, over []*flight
+	s.mu.Lock()
+	closed := unit[0].view.cache.ctx.Err() != nil
+	for _, f := range unit {
+		f.batch = nil
+		if !closed && (errors.Is(err, errGivenUp) || b.begun < now && f.urgency == now) {
+			again = append(again, f)
+		} else {
+			over = append(over, f)
 		}
-		hi = n
 	}
-	buf.jobs.Add(1)
-	s.send(job{flights: unit, stored: buf.b[lo:hi:hi], buf: buf})
+	if len(again) > 0 {
+		s.pending = append(again, s.pending...)
+		s.wake()
+	}
+	s.mu.Unlock()
+	for _, f := range over {
+		s.finish(f, f.errorf(err))
+	}
 }
 
-// send hands a job to a worker; after the end of the store it fails.
-func (s *scheduler) send(j job) {
+// send hands a job to a worker, before those that nobody waits for if it is urgent;
+// after the end of the store it fails.
+func (s *scheduler) send(j job, urgent bool) {
+	jobs := s.jobs
+	if urgent {
+		jobs = s.urgent
+	}
 	select {
-	case s.jobs <- j:
+	case jobs <- j:
 	case <-s.ctx.Done():
 		for _, f := range j.flights {
 			s.finish(f, ErrClosed)

@@ -1,185 +1,186 @@
 package blobcache
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"sync"
+	"time"
 )
-
-// mergeGap is the largest hole in the stored bytes that a merged request reads
-// along: less than what a round trip costs.
-const mergeGap = 16 << 10
 
 // A scheduler turns flights into back-end requests:
 //
-//	join, submit -> pending flights -> take: one demand, grown by its neighbours
-//	                                     -> request loop -> jobs -> workers
+//	join, submit -> pending flights -> take: the most urgent, grown by its neighbours
+//	                                     -> request -> jobs while bytes come -> workers
+//
+// What somebody waits for is asked for at once. What is expected soon is asked for in
+// its order, the next request when the end of the last one is a round trip away, so that
+// the link is busy and what comes first is there first. All else waits until nobody
+// has waited for a while; what is under way of it is given up when somebody does.
 //
 // A flight whose bytes are wrong comes back to pending for its second attempt.
-// Request loops live while something is pending, workers until close.
+// A request is a goroutine; workers live until close.
 type scheduler struct {
 	opt  Options
 	ctx  context.Context
 	warn func(blob, what string, err error)
 
-	mu       sync.Mutex
-	flights  map[flightKey]*flight
-	pending  []*flight
-	loops    int
-	prefetch int    // loops that run a request nobody waits for
-	bytes    uint64 // stored bytes of requests under way
-	free     []*fetchBuf
-	started  bool // workers run
-	closed   bool
+	mu      sync.Mutex
+	flights map[flightKey]*flight
+	pending []*flight
+	running []*batch
+	bytes   uint64 // stored bytes of requests under way
+	free    []*fetchBuf
+	waited  int       // flights that somebody waits for
+	calm    time.Time // since when nobody does
+	let     time.Time // when the last request of class Sometime was let go
+	paced   time.Time // when the next prefetch may be, by Options.PrefetchRate
+	ahead   bool      // a prefetch waits for others to come to their end
+	timer   *time.Timer
+	started bool // workers run
+	closed  bool
 
-	jobs chan job
-	wg   sync.WaitGroup
+	jobs, urgent chan job
+	wg           sync.WaitGroup
 }
 
 func newScheduler(ctx context.Context, opt Options) *scheduler {
-	return &scheduler{opt: opt, ctx: ctx, flights: map[flightKey]*flight{}, jobs: make(chan job)}
+	return &scheduler{opt: opt, ctx: ctx, flights: map[flightKey]*flight{}, jobs: make(chan job), urgent: make(chan job)}
 }
 
 // join gives the flight of a key, which is made by fresh if there is none.
-func (s *scheduler) join(key flightKey, demand bool, fresh func() (*flight, error)) (f *flight, made bool, err error) {
+func (s *scheduler) join(key flightKey, u Urgency, fresh func() (*flight, error)) (f *flight, made bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, false, ErrClosed
 	}
 	if f = s.flights[key]; f != nil {
-		if demand && !f.demand {
-			f.demand = true
-			if f.want != nil {
-				f.want()
-			}
-			s.wake() // it may be pending behind a full prefetch
+		if u > f.urgency {
+			s.raise(f, u)
+			s.wake() // it may be pending behind others
 		}
 		return f, false, nil
 	}
 	if f, err = fresh(); err != nil {
 		return nil, false, err
 	}
-	f.demand = demand
 	s.flights[key] = f
+	s.raise(f, u)
 	return f, true, nil
+}
+
+// raise makes a flight more urgent. Preconditions: mu is held.
+func (s *scheduler) raise(f *flight, u Urgency) {
+	f.urgency = u
+	if u < now {
+		return
+	}
+	s.waited++
+	if f.batch != nil && f.batch.urgency < now {
+		f.batch.urgency = now
+		close(f.batch.wanted)
+	}
 }
 
 // submit makes flights pending and sees to it that they are taken.
 func (s *scheduler) submit(list ...*flight) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pending = append(s.pending, list...)
+	var late []*flight
+	for _, f := range list {
+		f.batch = nil
+		switch {
+		case f.view.cache.ctx.Err() != nil:
+			late = append(late, f) // nobody would take it any more
+			continue
+		case f.urgency == now && !f.local:
+			f.ripe = time.Now().Add(f.view.cache.link.gather())
+		}
+		s.pending = append(s.pending, f)
+	}
 	s.wake()
+	s.mu.Unlock()
+	for _, f := range late {
+		s.finish(f, ErrClosed)
+	}
 }
 
-// wake starts request loops and, once, the workers. Preconditions: mu is held.
+// wake sends what may be sent, and sees to it that the rest is looked at again.
+// Preconditions: mu is held.
 func (s *scheduler) wake() {
-	if s.closed {
+	if s.closed || len(s.pending) == 0 {
 		return
 	}
-	if !s.started && len(s.pending) > 0 {
+	if !s.started {
 		s.started = true
 		for range s.opt.Workers {
 			s.wg.Go(func() { (&worker{s: s}).run() })
 		}
 	}
-	for n := len(s.pending); n > 0 && s.loops < s.opt.Requests; n-- {
-		s.loops++
-		s.wg.Go(s.loop)
-	}
-}
-
-// A batch is what one request loop has taken: flights whose stored bytes lie in
-// one range, or flights to be looked up in the data file.
-type batch struct {
-	flights []*flight
-	off     uint64
-	size    uint64
-	demand  bool
-	wanted  chan struct{} // of a prefetch: closed when somebody waits for one of them
-}
-
-// loop runs requests as long as one may be taken.
-func (s *scheduler) loop() {
-	for {
-		s.mu.Lock()
-		b, ok := s.take()
-		if !ok {
-			s.loops--
-			s.mu.Unlock()
+	s.ahead = false
+	t := time.Now()
+	for len(s.running) < s.opt.Requests {
+		b, again := s.take(t)
+		if b == nil {
+			s.lookAgain(again)
 			return
 		}
-		s.mu.Unlock()
-		s.request(&b)
-		if !b.demand {
+		s.running = append(s.running, b)
+		if b.urgency == now {
+			s.makeWay(b)
+		}
+		s.wg.Go(func() { s.run(b) })
+	}
+}
+
+// lookAgain wakes after a time, unless it is 0. Preconditions: mu is held.
+func (s *scheduler) lookAgain(after time.Duration) {
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+	if after > 0 {
+		s.timer = time.AfterFunc(after, func() {
 			s.mu.Lock()
-			s.prefetch--
-			s.mu.Unlock()
-		}
+			defer s.mu.Unlock()
+			s.wake()
+		})
 	}
 }
 
-// take removes the next batch from pending. Preconditions: mu is held.
-func (s *scheduler) take() (batch, bool) {
-	i := slices.IndexFunc(s.pending, func(f *flight) bool { return f.demand })
-	if i < 0 {
-		if len(s.pending) == 0 || s.prefetch >= max(1, s.opt.Requests/2) {
-			return batch{}, false
-		}
-		i = 0
-	}
-	first := s.pending[i]
-	b := batch{demand: first.demand}
-	if first.local {
-		b.flights = []*flight{first}
-	} else {
-		b.flights = s.grow(first)
-		b.off = b.flights[0].chunk.CompressedOff
-		for _, f := range b.flights {
-			b.size = max(b.size, f.end()-b.off)
-		}
-		if s.bytes > 0 && s.bytes+b.size > s.opt.MaxFetchBytes {
-			return batch{}, false // the end of another request wakes us
-		}
-		s.bytes += b.size
-	}
-	s.pending = slices.DeleteFunc(s.pending, func(f *flight) bool { return slices.Contains(b.flights, f) })
-	if !b.demand {
-		s.prefetch++
-		b.wanted = make(chan struct{})
-		want := sync.OnceFunc(func() { close(b.wanted) })
-		for _, f := range b.flights {
-			f.want = want
-		}
-	}
-	return b, true
+// run carries one request out.
+func (s *scheduler) run(b *batch) {
+	s.request(b)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running = slices.DeleteFunc(s.running, func(r *batch) bool { return r == b })
+	s.wake()
 }
 
-// grow gives first and its pending neighbours in the order of their stored bytes.
-// Flights that may be misled never share a request, or a unit, with others.
-func (s *scheduler) grow(first *flight) []*flight {
-	var near []*flight
-	for _, f := range s.pending {
-		if f.view == first.view && f.origin == first.origin && f.unsure == first.unsure && !f.local {
-			near = append(near, f)
-		}
+// take removes the next batch from pending. If there is none that may go, again is when
+// there can be one without anything else having happened; 0: there can't.
+// Preconditions: mu is held.
+func (s *scheduler) take(t time.Time) (b *batch, again time.Duration) {
+	first, again := s.next(t)
+	if first == nil {
+		return nil, again
 	}
-	slices.SortFunc(near, func(a, b *flight) int { return cmp.Compare(a.chunk.CompressedOff, b.chunk.CompressedOff) })
-	i := slices.Index(near, first)
-	lo, hi := i, i+1
-	off, end := first.chunk.CompressedOff, first.end()
-	fits := func(off, end uint64) bool { return end-off <= s.opt.MaxRequestBytes }
-	for hi < len(near) && near[hi].chunk.CompressedOff <= end+mergeGap && fits(off, max(end, near[hi].end())) {
-		end = max(end, near[hi].end())
-		hi++
+	b = s.batch(first)
+	if s.bytes > 0 && s.bytes+b.size > s.opt.MaxFetchBytes {
+		return nil, again // the end of another request wakes us
 	}
-	for lo > 0 && near[lo-1].end()+mergeGap >= off && fits(near[lo-1].chunk.CompressedOff, end) {
-		lo--
-		off, end = near[lo].chunk.CompressedOff, max(end, near[lo].end())
+	s.bytes += b.size
+	b.left = b.size
+	taken := map[*flight]bool{}
+	for _, f := range b.flights {
+		f.batch = b
+		taken[f] = true
 	}
-	return near[lo:hi]
+	s.pending = slices.DeleteFunc(s.pending, func(f *flight) bool { return taken[f] })
+	if b.urgency < now {
+		s.let = t
+		s.pace(t, b.size)
+	}
+	return b, 0
 }
 
 // finish ends a flight for all who wait.
@@ -187,6 +188,12 @@ func (s *scheduler) finish(f *flight, err error) {
 	s.mu.Lock()
 	if s.flights[f.key] == f {
 		delete(s.flights, f.key)
+	}
+	if f.urgency == now {
+		if s.waited--; s.waited == 0 {
+			s.calm = time.Now()
+			s.wake() // looks again when it has been calm for long enough
+		}
 	}
 	s.mu.Unlock()
 	f.err = err
@@ -215,6 +222,7 @@ func (s *scheduler) drop(c *Cache) {
 func (s *scheduler) close() {
 	s.mu.Lock()
 	s.closed = true
+	s.lookAgain(0)
 	s.mu.Unlock()
 	s.wg.Wait()
 	s.drop(nil)

@@ -30,7 +30,8 @@ type Options struct {
 	// Default 1 MiB.
 	MaxRequestBytes uint64
 	// Amplify lets a miss take neighbouring missing chunks along until the request has
-	// so many stored bytes (amplify_io). 0: off.
+	// so many stored bytes (amplify_io), or as many as a round trip is worth if that is
+	// less. 0: off.
 	Amplify uint64
 	// RequestTimeout ends a back-end request. Default 60 s.
 	RequestTimeout time.Duration
@@ -38,6 +39,10 @@ type Options struct {
 	// included, and may bound other directories with it. What would go past it is served
 	// without being kept. It is closed after the store. nil: no bound.
 	Limit *Limit
+	// PrefetchBytes bounds one request of a prefetch like MaxRequestBytes. Default 1 MiB.
+	PrefetchBytes uint64
+	// PrefetchRequests bounds the requests of prefetches under way. Default 8.
+	PrefetchRequests int
 	// PrefetchRate bounds prefetch in stored bytes per second; 0: no bound.
 	PrefetchRate uint64
 	// Log gets what an operator should know, once per blob and kind. Default: nothing.
@@ -50,6 +55,8 @@ func (opt Options) defaults() Options {
 	opt.Requests = cmp.Or(max(0, opt.Requests), 16)
 	opt.MaxFetchBytes = cmp.Or(opt.MaxFetchBytes, 64<<20)
 	opt.MaxRequestBytes = cmp.Or(opt.MaxRequestBytes, 1<<20)
+	opt.PrefetchBytes = cmp.Or(opt.PrefetchBytes, 1<<20)
+	opt.PrefetchRequests = cmp.Or(max(0, opt.PrefetchRequests), 8)
 	opt.RequestTimeout = cmp.Or(max(0, opt.RequestTimeout), time.Minute)
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -66,7 +73,6 @@ type Store struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	sched  *scheduler
-	pace   pacer
 	limit  *Limit // nil: none
 	// epoch grows with every eviction, after marks were cleared and before bytes go.
 	epoch atomic.Uint64
@@ -86,7 +92,6 @@ func NewStore(o opener.Opener, opt Options) (*Store, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	s := &Store{
 		opt: opt, o: o, ctx: ctx, cancel: cancel, sched: newScheduler(ctx, opt),
-		pace:  pacer{rate: opt.PrefetchRate},
 		files: map[blobKey]*blobFile{}, opening: map[blobKey]chan struct{}{},
 	}
 	s.warned.log = opt.Log

@@ -1,6 +1,7 @@
 package blobcache
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -54,6 +55,9 @@ func (t *tables) loadIndex(v *view) error {
 	return err
 }
 
+// errNoMeta says that blob.meta is needed to know more and was not asked for yet.
+var errNoMeta = errors.New("blob.meta was not loaded")
+
 // describe gives what is known of chunk i: complete, but for the place of batch
 // and zran chunks if meta is missing.
 func (v *view) describe(t *tables, i rafs.ChunkIndex, ref uint64) (c rafs.Chunk, err error) {
@@ -91,6 +95,9 @@ func (v *view) lookup(t *tables, i rafs.ChunkIndex) (rafs.Chunk, error) {
 	if t.meta == nil {
 		if t.metaErr != nil {
 			return c, t.metaErr
+		}
+		if v.blob.HasMeta() {
+			return c, errNoMeta
 		}
 		return c, fmt.Errorf("%w: blob %s: no record of chunk %d", rafs.ErrCorrupt, v.blob.ID, i)
 	}

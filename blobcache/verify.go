@@ -77,7 +77,7 @@ func (v *view) verify(ctx context.Context, o opener.Opener, dir string) (*BlobRe
 	if cmap != nil {
 		defer func() { _ = cmap.close() }()
 	}
-	t, err := v.table(ctx, true)
+	t, err := v.table(ctx, true, true)
 	if err != nil {
 		return nil, err
 	}

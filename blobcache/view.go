@@ -2,6 +2,7 @@ package blobcache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -25,6 +26,7 @@ type view struct {
 
 	open atomic.Pointer[openView] // set at first use
 
+	misses misses
 	mu     chan struct{} // a lock that can be waited for with a context
 	closed bool
 	tab    *tables
@@ -64,12 +66,24 @@ func (o *openView) mark(c *rafs.Chunk, epoch uint32) {
 	}
 }
 
-// complete tells other processes when the last chunk of the blob is verified.
-func (o *openView) complete() {
+// complete tells other processes when the last chunk of the blob is verified, and
+// reports whether it is.
+func (o *openView) complete() bool {
 	o.file.mu.RLock()
 	defer o.file.mu.RUnlock()
-	if n := o.file.key.chunks; n != 0 && o.count.Load() == n && o.file.cmap != nil {
-		_ = o.file.cmap.setReady()
+	n := o.file.key.chunks
+	if n == 0 || o.count.Load() != n || o.file.cmap == nil {
+		return false
+	}
+	_ = o.file.cmap.setReady()
+	return true
+}
+
+// complete sees to it that a blob whose last chunk is verified is all that a nydusd needs
+// to do without a back end: blob.meta may not have been needed so far.
+func (v *view) complete(ctx context.Context, o *openView) {
+	if o.complete() {
+		_, _ = v.table(ctx, false, true)
 	}
 }
 
@@ -154,8 +168,9 @@ func openPlain(o opener.Opener, dir, id string) (*blobFile, error) {
 // blob.digest; a failure of that is an error only for chunks that need them.
 //
 // The index of v5 costs a walk over all inodes and isn't needed to read, so it is
-// loaded only if whole is set.
-func (v *view) table(ctx context.Context, whole bool) (*tables, error) {
+// loaded only if whole is set. blob.meta costs a round trip: where the image itself says
+// all about its chunks, it is only asked for if whole or meta is set.
+func (v *view) table(ctx context.Context, whole, meta bool) (*tables, error) {
 	if err := v.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -170,7 +185,8 @@ func (v *view) table(ctx context.Context, whole bool) (*tables, error) {
 		}
 		v.tab = t
 	}
-	if v.tab.meta != nil || !v.blob.HasMeta() || time.Since(v.tab.tried) < metaPause {
+	if v.tab.meta != nil || !v.blob.HasMeta() || time.Since(v.tab.tried) < metaPause ||
+		!whole && !meta && v.tab.selfSufficient() && v.blob.Features&(rafs.BlobZran|rafs.BlobBatch) == 0 {
 		return v.tab, nil
 	}
 	t := *v.tab
@@ -230,30 +246,54 @@ func (v *view) request(ctx context.Context, id string, p []byte, off uint64) err
 }
 
 // requestSome is request without a judgement of what came.
-func (v *view) requestSome(ctx context.Context, id string, p []byte, off uint64) (int, error) {
+func (v *view) requestSome(ctx context.Context, id string, p []byte, off uint64) (n int, err error) {
+	err = v.ask(ctx, id, func(ctx context.Context, src backend.Blob) (int, error) {
+		n, err = src.ReadAt(ctx, p, off)
+		if n = max(0, min(n, len(p))); n == len(p) {
+			err = nil
+		}
+		v.cache.count.requestBytes.Add(uint64(n))
+		return n, err
+	})
+	return n, err
+}
+
+// readTo hands size bytes from off to w, which counts them, while they come; an error
+// says that fewer came.
+func (v *view) readTo(ctx context.Context, id string, w io.Writer, off, size uint64) error {
+	return v.ask(ctx, id, func(ctx context.Context, src backend.Blob) (int, error) {
+		n, err := backend.ReadTo(ctx, src, w, off, size)
+		if err == nil && n < size {
+			err = io.ErrUnexpectedEOF
+		}
+		return int(n), err
+	})
+}
+
+// ask makes one request of the back-end blob id and counts it.
+func (v *view) ask(ctx context.Context, id string, read func(context.Context, backend.Blob) (int, error)) error {
 	c := v.cache
 	ctx, cancel := context.WithTimeout(ctx, c.store.opt.RequestTimeout)
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()
 	begin := time.Now()
+	c.count.requests.Add(1)
 	src, err := v.source(ctx, id)
 	n := 0
 	if err == nil {
-		n, err = src.ReadAt(ctx, p, off)
-		n = max(0, min(n, len(p)))
+		n, err = read(ctx, src)
 	}
-	if n == len(p) {
-		err = nil
+	failed := err
+	if errors.Is(err, errGivenUp) {
+		failed = nil
 	}
-	c.count.requests.Add(1)
-	c.count.requestBytes.Add(uint64(n))
-	if err != nil {
+	if failed != nil {
 		c.count.requestErrors.Add(1)
 	}
 	if c.opt.Observe != nil {
-		c.opt.Observe(n, time.Since(begin), err)
+		c.opt.Observe(n, time.Since(begin), failed)
 	}
-	return n, err
+	return err
 }
 
 // close gives everything back. The cache's reads have ended.

@@ -30,6 +30,14 @@ func (w *worker) run() {
 	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, workerNice)
 	for {
 		select {
+		case j := <-w.s.urgent:
+			w.do(j)
+			continue
+		default:
+		}
+		select {
+		case j := <-w.s.urgent:
+			w.do(j)
 		case j := <-w.s.jobs:
 			w.do(j)
 		case <-w.s.ctx.Done():

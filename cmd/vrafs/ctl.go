@@ -44,7 +44,7 @@ func newCtl() *cli.Command {
 			{Long: "sock", Short: 'S', Value: "sock", Help: "The daemon's control socket (its --apisock)", Global: true, Set: cli.Str(&c.sock)},
 			{Long: "raw", Short: 'r', Help: "Print the daemon's JSON as it is", Global: true, Set: cli.Flag(&c.raw)},
 		},
-		Commands: []*cli.Command{
+		Commands: append([]*cli.Command{
 			{Name: "info", About: "Show the daemon and what it serves", Run: c.with(c.info)},
 			{Name: "set", About: "Change a setting", Run: c.with(c.set), Args: []*cli.Arg{
 				{Name: "KIND", Help: "log-level", Required: true, Set: cli.Str(&c.kind)},
@@ -63,7 +63,7 @@ func newCtl() *cli.Command {
 				{Long: "type", Short: 't', Value: "type", Help: "Kind of file system", Choices: []string{"rafs", "passthrough_fs"}, Default: "rafs", Set: cli.Str(&c.cmd.FSType)},
 			}},
 			{Name: "umount", About: "Unmount a file system", Run: c.with(c.umount), Options: []*cli.Option{place}},
-		},
+		}, c.prefetchCommands()...),
 	}
 	return c.self
 }

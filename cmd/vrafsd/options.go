@@ -112,7 +112,7 @@ func (p *program) fsOptions() []*cli.Option {
 		{Long: "shared-dir", Short: 's', Value: "shared-dir", Help: "Directory to share instead of an image", Conflicts: []string{"bootstrap"}, Set: cli.Str(&r.SharedDir)},
 		{Long: "writeback-cache", Value: "on|off", Help: "Let a guest keep what it writes to shared directories for a while; off if others change files there",
 			Choices: []string{"on", "off"}, Default: p.writeback, Set: cli.Str(&p.writeback)},
-		{Long: "prefetch-files", Value: "prefetch-files", Help: "File with one absolute path of the image a line, to fetch first", Requires: []string{"bootstrap"}, Set: cli.Str(&p.prefetchFiles)},
+		{Long: "prefetch-files", Value: "prefetch-files", Help: "List of files of the image to fetch first, in this order: an absolute path a line, or JSON with ranges; - for standard input", Requires: []string{"bootstrap"}, Set: cli.Str(&p.prefetchFiles)},
 		{Long: "virtual-mountpoint", Short: 'm', Value: "virtual-mountpoint", Help: "Where to mount inside the virtual file system", Default: r.Mountpoint, Set: cli.Str(&r.Mountpoint)},
 		{Long: "dedup-db", Value: "dedup-db", Help: "Chunk deduplication database (accepted, not used)", Set: p.ignore("dedup-db")},
 	}

@@ -26,14 +26,14 @@ const psLimit = 2 * time.Second
 func (p *program) ps() *cli.Command {
 	return &cli.Command{
 		Name:  "ps",
-		About: "List the daemons that run here, what each serves, how much of it is local and what fails",
+		About: "List the daemons that run here, what each serves, how much of it is local, how far prefetch is and what fails",
 		Run: func(ctx context.Context, env *cli.Env) error {
 			found, err := findDaemons("/proc")
 			if err != nil {
 				return err
 			}
 			w := tabwriter.NewWriter(env.Stdout, 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "PID\tMODE\tSTATE\tMOUNTPOINT\tTYPE\tLOCAL\tERRORS\tAPI SOCKET")
+			fmt.Fprintln(w, "PID\tMODE\tSTATE\tMOUNTPOINT\tTYPE\tLOCAL\tPREFETCH\tERRORS\tAPI SOCKET")
 			for _, d := range found {
 				d.show(ctx, w)
 			}
@@ -103,11 +103,11 @@ func parseDaemon(argv []string) (d runningDaemon, ok bool) {
 
 // show prints a line for each mount of a daemon, or one for the daemon.
 func (d *runningDaemon) show(ctx context.Context, w io.Writer) {
-	line := func(state, place, kind, local, errors string) {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.pid, d.mode, state, place, kind, local, errors, orDash(d.api))
+	line := func(state, place, kind, local, prefetch, errors string) {
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.pid, d.mode, state, place, kind, local, prefetch, errors, orDash(d.api))
 	}
 	if d.api == "" {
-		line("-", "-", "-", "-", "-")
+		line("-", "-", "-", "-", "-", "-")
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, psLimit)
@@ -116,17 +116,17 @@ func (d *runningDaemon) show(ctx context.Context, w io.Writer) {
 	defer c.Close()
 	var info daemonInfo
 	if err := c.Get(ctx, "/api/v1/daemon", &info); err != nil {
-		line("no answer", "-", "-", "-", "-")
+		line("no answer", "-", "-", "-", "-", "-")
 		return
 	}
 	m := readMetrics(ctx, c)
 	serves := info.serves(m)
 	if len(serves) == 0 {
-		line(info.State, "-", "-", "-", "-")
+		line(info.State, "-", "-", "-", "-", "-")
 		return
 	}
 	for _, place := range slices.Sorted(maps.Keys(serves)) {
-		line(info.State, place, serves[place], m.local(place), m.failures(place))
+		line(info.State, place, serves[place], m.local(place), m.prefetch(place), m.failures(place))
 	}
 }
 
@@ -199,6 +199,23 @@ func (m metrics) local(place string) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.0f%%", 100*m[[2]string{"vrafs_blob_chunks_local", place}]/all)
+}
+
+// prefetch is how far prefetch of an image is.
+func (m metrics) prefetch(place string) string {
+	get := func(name string) float64 { return m[[2]string{"vrafs_prefetch_" + name, place}] }
+	wanted := get("wanted_bytes")
+	switch {
+	case get("running") == 0 && wanted == 0:
+		return "-"
+	case get("running") == 0:
+		return "done"
+	}
+	state := fmt.Sprintf("%.0f%%", 100*(1-get("left_bytes")/max(1, wanted)))
+	if get("paused") != 0 {
+		state += ",paused"
+	}
+	return state
 }
 
 // failures says what fails, or none.

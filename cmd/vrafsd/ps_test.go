@@ -23,7 +23,7 @@ func TestPsListsRunningDaemons(t *testing.T) {
 			mine = append(mine, l)
 		}
 	}
-	want := regexp.MustCompile(`^\d+ +virtiofs +RUNNING +/rafs/c[12]/lowerdir +Rafs +(-|\d+%) +none +` + regexp.QuoteMeta(api) + `\n$`)
+	want := regexp.MustCompile(`^\d+ +virtiofs +RUNNING +/rafs/c[12]/lowerdir +Rafs +(-|\d+%) +- +none +` + regexp.QuoteMeta(api) + `\n$`)
 	if len(mine) != 2 || !want.MatchString(mine[0]) || !want.MatchString(mine[1]) {
 		t.Errorf("got %q of\n%s", mine, out)
 	}
@@ -66,6 +66,17 @@ func TestMetricsLines(t *testing.T) {
 	}
 	if got := m.failures(`/a"}`); got != "backend=1" {
 		t.Errorf("got %s", got)
+	}
+	for _, tt := range []struct{ running, paused, wanted, left, want string }{
+		{"0", "0", "0", "0", "-"}, {"0", "0", "8", "0", "done"}, {"1", "0", "0", "0", "100%"}, {"1", "0", "8", "6", "25%"}, {"1", "1", "8", "6", "25%,paused"},
+	} {
+		m := metrics{}
+		for name, value := range map[string]string{"running": tt.running, "paused": tt.paused, "wanted_bytes": tt.wanted, "left_bytes": tt.left} {
+			m.line("vrafs_prefetch_" + name + `{mountpoint="/"} ` + value)
+		}
+		if got := m.prefetch("/"); got != tt.want {
+			t.Errorf("%+v: got %s", tt, got)
+		}
 	}
 	if m.local("/b") != "-" || m.failures("/b") != "none" {
 		t.Error("of an unknown mountpoint")

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +13,7 @@ import (
 	"vrafs/internal/backends"
 	"vrafs/internal/cli"
 	"vrafs/internal/daemon"
+	"vrafs/internal/filelist"
 	"vrafs/internal/logsink"
 	"vrafs/internal/opener"
 )
@@ -37,7 +36,7 @@ func (p *program) serve(ctx context.Context, env *cli.Env) error {
 	p.cfg.Level = &slog.LevelVar{}
 	p.cfg.Level.Set(p.level())
 	p.cfg.Log = p.logger(sink, env.Stderr)
-	if err := p.complete(); err != nil {
+	if err := p.complete(env); err != nil {
 		return p.advise(err)
 	}
 	done := make(chan error, 1)
@@ -95,7 +94,7 @@ func (p *program) level() slog.Level {
 
 // complete fills in what is neither an option nor the daemon's to find out, and
 // logs what was ignored.
-func (p *program) complete() error {
+func (p *program) complete(env *cli.Env) error {
 	b := cli.ThisBuild()
 	p.cfg.Writeback = p.writeback == "on"
 	p.cfg.Build = b
@@ -112,32 +111,34 @@ func (p *program) complete() error {
 	if p.prefetchFiles == "" {
 		return nil
 	}
-	files, err := readList(p.cfg.Opener, p.prefetchFiles)
+	files, err := readList(env.Stdin, p.cfg.Opener, p.prefetchFiles)
 	p.cfg.Root.PrefetchFiles = files
 	return err
 }
 
-// readList reads one absolute path a line; blank lines don't count.
-func readList(o opener.Opener, path string) ([]string, error) {
-	f, _, err := opener.Regular(o, path)
-	if err != nil {
-		return nil, fmt.Errorf("the prefetch-files arg is not a file path: %w", err)
-	}
-	defer f.Close()
-	list := []string{}
-	in := bufio.NewScanner(f)
-	for in.Scan() {
-		line := strings.TrimSpace(in.Text())
-		switch {
-		case line == "":
-		case !strings.HasPrefix(line, "/"):
-			return nil, errors.New("the prefetch-files arg is not a file path: it holds a relative path")
-		default:
-			list = append(list, line)
+// readList reads a list of files, from standard input if path is "-".
+func readList(stdin io.Reader, o opener.Opener, path string) ([]string, error) {
+	const what = "the prefetch-files arg is not a file path" // nydusd's text
+	in := stdin
+	if path != "-" {
+		f, _, err := opener.Regular(o, path)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
 		}
+		defer f.Close()
+		in = f
 	}
-	if err := in.Err(); err != nil {
-		return nil, fmt.Errorf("the prefetch-files arg is not a file path: %w", err)
+	text, err := io.ReadAll(io.LimitReader(in, filelist.MaxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	files, err := filelist.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	list := make([]string, 0, len(files))
+	for i := range files {
+		list = append(list, files[i].Line())
 	}
 	return list, nil
 }

@@ -58,10 +58,11 @@ func (f *FS) Read(r *fusesrv.Request, in *fusesrv.ReadIn, w *fusesrv.Reply) sysc
 	if s.spans, err = n.AppendSpans(s.spans[:0], in.Offset, uint64(size)); err != nil {
 		return errnoOf(err)
 	}
+	f.trace.note(traced{n.Ino(), n.Size(), uint64(f.im.ChunkSize())}, in.Offset, s.spans)
 	got, err := f.cache.TryRead(&s.reader, s.spans, w.Data(size))
 	switch {
 	case err == blobcache.ErrMiss:
-		return r.Pend(&miss{f: f, spans: slices.Clone(s.spans), size: size, skip: got})
+		return r.Pend(&miss{f: f, spans: slices.Clone(s.spans), near: near(&n), size: size, skip: got})
 	case err != nil:
 		return errnoOf(err)
 	case got != size:
@@ -71,10 +72,24 @@ func (f *FS) Read(r *fusesrv.Request, in *fusesrv.ReadIn, w *fusesrv.Reply) sysc
 	return 0
 }
 
+// near is the chunks of a file, where they follow each other in one blob.
+func near(n *rafs.Inode) (near blobcache.Near) {
+	first, err := n.AppendSpans(nil, 0, 1)
+	if err != nil || len(first) == 0 {
+		return near
+	}
+	last, err := n.AppendSpans(nil, n.Size()-1, 1)
+	if err != nil || len(last) == 0 || first[0].Blob != last[0].Blob || first[0].Index > last[0].Index {
+		return near
+	}
+	return blobcache.Near{Blob: first[0].Blob, First: first[0].Index, Last: last[0].Index}
+}
+
 // A miss is a READ that has to wait for data.
 type miss struct {
 	f     *FS
 	spans []rafs.Span
+	near  blobcache.Near
 	size  int
 	skip  int // bytes that the guest has already
 	tries int
@@ -83,7 +98,7 @@ type miss struct {
 
 // Wait fetches what is missing.
 func (m *miss) Wait(ctx context.Context) syscall.Errno {
-	return errnoOf(m.f.cache.Fetch(ctx, m.spans, &m.held))
+	return errnoOf(m.f.cache.FetchNear(ctx, m.spans, m.near, &m.held))
 }
 
 // Finish copies it to the guest.

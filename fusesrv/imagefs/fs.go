@@ -47,6 +47,7 @@ type FS struct {
 	gen   uint64
 	xattr bool
 	check *validator // nil: off
+	trace *trace
 
 	ownerless bool // the image has no owners: uid and gid are shown
 	uid, gid  uint32
@@ -56,7 +57,7 @@ type FS struct {
 // New returns an FS. The bootstrap's bytes are only looked at for a generation.
 func New(im *rafs.Image, bootstrap []byte, cache *blobcache.Cache, o Options) (*FS, error) {
 	f := &FS{
-		im: im, cache: cache, root: im.Root(), gen: uint64(o.Generation),
+		im: im, cache: cache, root: im.Root(), gen: uint64(o.Generation), trace: newTrace(im),
 		xattr:     o.Xattr || im.Flags()&rafs.FlagHasXattr != 0,
 		ownerless: im.Flags()&rafs.FlagExplicitUIDGID == 0,
 		uid:       uint32(os.Getuid()), gid: uint32(os.Getgid()),

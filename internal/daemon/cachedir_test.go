@@ -44,7 +44,7 @@ func cached(t *testing.T, d *Daemon, cmd api.MountCmd, cache map[string]any) ([]
 		return nil, err
 	}
 	im.start()
-	im.wg.Wait()
+	im.prefetch.wg.Wait()
 	im.close()
 	var names []string
 	err = filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {

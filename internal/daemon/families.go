@@ -73,6 +73,7 @@ func (im *image) families(s *familySet) {
 	s.gauge("vrafs_backend_failing", "Requests in a row that failed until now; 0 while all is well.", float64(im.backend.failing.Load()), label...)
 	s.counter("vrafs_backend_bytes_total", "Bytes that came from the back end.", b.ReadAmountTotal, label...)
 	s.add("counter", "vrafs_backend_seconds_total", "Time spent in requests to the back end.", float64(b.ReadCumulativeLatencyTotal)/1000, label...)
+	im.prefetch.families(s, im.place)
 	for _, st := range im.cache.BlobStates() {
 		label := []string{"mountpoint", im.place, "blob", st.ID}
 		s.gauge("vrafs_blob_chunks", "Chunks of a blob; 0 while unknown.", float64(st.Chunks), label...)

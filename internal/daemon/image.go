@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,6 +17,7 @@ import (
 	"vrafs/fusesrv/imagefs"
 	"vrafs/fusesrv/mountfs"
 	"vrafs/internal/bootload"
+	"vrafs/internal/filelist"
 	"vrafs/internal/opener"
 	"vrafs/rafs"
 )
@@ -34,12 +34,11 @@ type image struct {
 	files   *fileStats // nil unless the configuration asks for one of its parts
 	backend *backendStats
 
-	cacheRoot     string   // the cache directory that the configuration names
-	prefetchFiles []string // instead of the image's own table, unless nil
+	cacheRoot     string          // the cache directory that the configuration names
+	prefetchFiles []filelist.File // instead of the image's own table, unless nil
+	prefetch      *prefetcher
 
 	log  *slog.Logger
-	stop context.CancelFunc // ends the prefetch
-	wg   sync.WaitGroup
 	once sync.Once
 	// release gives back the store and, if there is one, the private directory.
 	release func()
@@ -48,7 +47,7 @@ type image struct {
 // openImage opens the image of a mount command. It asks no network: a blob that
 // can't be had shows at its first read.
 func (d *Daemon) openImage(place string, cmd api.MountCmd, c *config.Config, since time.Time) (*image, error) {
-	im := &image{place: place, config: c, prefetchFiles: cmd.PrefetchFiles, backend: &backendStats{}, log: d.log, release: func() {}}
+	im := &image{place: place, config: c, prefetchFiles: fileList(cmd.PrefetchFiles), backend: &backendStats{}, log: d.log, release: func() {}}
 	err := guarded(func() (err error) {
 		if im.boot, err = bootload.Open(d.o, cmd.Source); err != nil {
 			return err
@@ -72,9 +71,7 @@ func (d *Daemon) fit(place string, c *config.Config) error {
 	if f := c.Cache.FileCache; f != nil && (f.EnableEncryption || f.EnableConvergentEncryption) {
 		return errors.New("an encrypted cache is not built into this version; set enable_encryption to false")
 	}
-	for option, set := range map[string]bool{
-		"overlay": c.Overlay != nil, "stream_prefetch": c.Rafs.Prefetch.StreamPrefetch,
-	} {
+	for option, set := range map[string]bool{"overlay": c.Overlay != nil} {
 		if set {
 			d.log.Warn("configuration has no effect here", "mountpoint", place, "option", option)
 		}
@@ -118,6 +115,7 @@ func (d *Daemon) fill(im *image, since time.Time) error {
 	if err != nil {
 		return err
 	}
+	im.prefetch = newPrefetcher(im.boot.Image, im.cache, im.log.With("mountpoint", im.place))
 	im.super, im.mount = superBlock(im.boot.Image, im.boot.Bytes()), im.mountOptions()
 	return nil
 }
@@ -229,37 +227,22 @@ func (im *image) mountOptions() mountfs.MountOptions {
 }
 
 // start begins to warm the cache if the configuration says so.
-func (im *image) start() {
-	ctx, stop := context.WithCancel(context.Background())
-	im.stop = stop
-	w := newWarmUp(im.config)
-	if w == (warmUp{}) {
-		return
-	}
-	im.wg.Go(func() {
-		err := guarded(func() error {
-			p := &prefetcher{im: im.boot.Image, cache: im.cache, log: im.log}
-			p.run(ctx, w, im.prefetchFiles)
-			return nil
-		})
-		if err != nil {
-			im.log.Error("prefetch ended", "mountpoint", im.place, "err", err)
-		}
-	})
-}
+func (im *image) start() { im.prefetch.begin(newWarmUp(im.config), im.prefetchFiles) }
 
 // close releases the image or what there is of it, once. Nobody may be asking it
 // for anything any more.
 func (im *image) close() { im.once.Do(im.end) }
 
 func (im *image) end() {
-	if im.stop != nil {
-		im.stop()
+	if im.prefetch != nil {
+		im.prefetch.stop()
 	}
 	if im.cache != nil {
 		_ = im.cache.Close()
 	}
-	im.wg.Wait()
+	if im.prefetch != nil {
+		im.prefetch.wg.Wait()
+	}
 	im.release()
 	if im.boot != nil {
 		_ = im.boot.Close()

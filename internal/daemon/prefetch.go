@@ -2,161 +2,248 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"strings"
+	"sync"
 
+	"vrafs/api"
 	"vrafs/blobcache"
-	"vrafs/config"
+	"vrafs/internal/filelist"
 	"vrafs/rafs"
 )
 
-const (
-	// prefetchWindow is how much of a file is asked for at once, in bytes.
-	prefetchWindow = 16 << 20
-	// maxPrefetchWalk bounds the inodes looked at below listed directories: an
-	// image may say anything, and prefetch is a hint.
-	maxPrefetchWalk = 4 << 20
-)
-
-// A prefetcher warms the cache of one image, in nydusd's order: what the image
-// says of its blobs, then files, then the rest.
+// A prefetcher warms the cache of one image: with what its mount asked for, then with
+// what comes over the API, one after the other.
 type prefetcher struct {
 	im    *rafs.Image
 	cache *blobcache.Cache
 	log   *slog.Logger
-	spans []rafs.Span
-	left  int // inodes and windows that may still be looked at
+	ctx   context.Context
+	stop  context.CancelFunc
+	wg    sync.WaitGroup
+
+	mu     sync.Mutex
+	queue  []task
+	busy   bool // a goroutine works on the queue
+	paused bool
+	total  uint64 // bytes of files and blobs that are to be there
+	done   uint64 // of them, those that are there or were given up
 }
 
-// A warmUp says what is prefetched.
-type warmUp struct{ lists, all bool }
+// A task is one prefetch. plan finds out what is to be done and how many bytes that is;
+// the image's metadata are only read there and in feed.
+type task struct {
+	urgency blobcache.Urgency
+	plan    func() (size uint64)
+	feed    func(p *blobcache.Prefetch)
+}
 
-// newWarmUp reads both prefetch tables of a configuration: that of the file system
-// speaks of files, that of the cache of blobs. Version 1 has one for both.
-func newWarmUp(c *config.Config) warmUp {
-	fs, cache := &c.Rafs.Prefetch, &c.Cache.Prefetch
-	return warmUp{
-		lists: fs.Enable,
-		all:   fs.Enable && fs.PrefetchAll || cache.Enable && cache.PrefetchAll,
+// maxTasks bounds what clients can have us remember.
+const maxTasks = 64
+
+func newPrefetcher(im *rafs.Image, cache *blobcache.Cache, log *slog.Logger) *prefetcher {
+	p := &prefetcher{im: im, cache: cache, log: log}
+	p.ctx, p.stop = context.WithCancel(context.Background())
+	return p
+}
+
+// begin prefetches what a mount asks for. files replaces the image's own table unless
+// it is nil.
+func (p *prefetcher) begin(w warmUp, files []filelist.File) {
+	if w.lists {
+		p.add(p.blobRanges())
+		p.add(p.list(func(w *warmer) []piece {
+			if files == nil {
+				return w.table()
+			}
+			return w.resolve(files)
+		}))
+	}
+	if w.all {
+		p.add(p.blobs())
 	}
 }
 
-// run prefetches until done or ctx ends. files replaces the image's own table
-// unless it is nil.
-func (p *prefetcher) run(ctx context.Context, w warmUp, files []string) {
-	if w.lists && p.lists(ctx, files) != nil || !w.all {
-		return
+// blobRanges is the prefetch of what the image says of its blobs.
+func (p *prefetcher) blobRanges() task {
+	w := &warmer{im: p.im, log: p.log}
+	plan := func() (size uint64) {
+		w.ranges(func(_ int, n uint64) bool {
+			size += n
+			return true
+		})
+		return size
 	}
-	for i := range p.im.Blobs() {
-		if p.cache.PrefetchBlob(ctx, i, 0, 0) != nil {
+	return task{blobcache.Soon, plan, w.feedRanges}
+}
+
+// list is the prefetch of files.
+func (p *prefetcher) list(find func(*warmer) []piece) task {
+	w := &warmer{im: p.im, log: p.log}
+	var list []piece
+	plan := func() uint64 {
+		list = find(w)
+		return w.size(list)
+	}
+	return task{blobcache.Soon, plan, func(f *blobcache.Prefetch) { w.each(list, f.Add) }}
+}
+
+// blobs is the prefetch of everything.
+func (p *prefetcher) blobs() task {
+	w := &warmer{im: p.im, log: p.log}
+	plan := func() (size uint64) {
+		for i := range p.im.Blobs() {
+			size += p.im.Blobs()[i].UncompressedSize
+		}
+		return size
+	}
+	return task{blobcache.Sometime, plan, w.feedBlobs}
+}
+
+// add puts a task into the queue; false if that is full or closed.
+func (p *prefetcher) add(t task) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) >= maxTasks || p.ctx.Err() != nil {
+		return false
+	}
+	p.queue = append(p.queue, t)
+	if !p.busy {
+		p.busy = true
+		p.wg.Go(p.work)
+	}
+	return true
+}
+
+// work does what is in the queue.
+func (p *prefetcher) work() {
+	for {
+		p.mu.Lock()
+		if p.busy = len(p.queue) > 0 && p.ctx.Err() == nil; !p.busy {
+			p.mu.Unlock()
 			return
 		}
+		t := p.queue[0]
+		p.queue = p.queue[1:]
+		p.mu.Unlock()
+		if err := guarded(func() error { return p.do(&t) }); err != nil && p.ctx.Err() == nil {
+			p.log.Error("prefetch ended", "err", err)
+		}
 	}
 }
 
-// lists prefetches what the image or the user names. Only the end of ctx is an
-// error.
-func (p *prefetcher) lists(ctx context.Context, files []string) error {
-	for i, b := range p.im.Blobs() {
-		if b.PrefetchSize == 0 {
-			continue
-		}
-		if err := p.cache.PrefetchBlob(ctx, i, 0, uint64(b.PrefetchSize)); err != nil {
-			return err
-		}
+func (p *prefetcher) do(t *task) error {
+	size := t.plan()
+	if size == 0 {
+		return nil
 	}
-	p.left = maxPrefetchWalk
-	list := p.im.Prefetch()
-	if files != nil {
-		list = p.resolve(files)
+	p.mu.Lock()
+	p.total += size
+	end := p.total
+	p.mu.Unlock()
+	defer p.progress(size, end) // what a task adds up to isn't always what was said before
+	return p.cache.Prefetch(p.ctx, t.urgency, func(n uint64) { p.progress(n, end) }, t.feed)
+}
+
+// progress counts n bytes of a task that ends at end.
+func (p *prefetcher) progress(n, end uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.done = min(p.done+n, end)
+}
+
+// pause stops or continues.
+func (p *prefetcher) pause(on bool) {
+	p.mu.Lock()
+	p.paused = on
+	p.mu.Unlock()
+	p.cache.PausePrefetch(on)
+}
+
+// status says how far prefetch is.
+func (p *prefetcher) status() api.PrefetchStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := api.PrefetchStatus{Total: p.total, Done: p.done, State: "none"}
+	switch {
+	case p.busy && p.paused:
+		s.State = "paused"
+	case p.busy:
+		s.State = "running"
+	case p.total > 0:
+		s.State = "done"
 	}
-	for _, ino := range list {
-		if err := p.tree(ctx, ino); err != nil {
-			return err
-		}
+	s.Paused = p.paused
+	return s
+}
+
+// families are how far prefetch is.
+func (p *prefetcher) families(s *familySet, place string) {
+	st := p.status()
+	label := []string{"mountpoint", place}
+	s.gauge("vrafs_prefetch_wanted_bytes", "Bytes, decompressed, that prefetches were to bring so far.", float64(st.Total), label...)
+	s.gauge("vrafs_prefetch_left_bytes", "Of them, those that are still to come.", float64(st.Total-st.Done), label...)
+	s.gauge("vrafs_prefetch_running", "Whether a prefetch is under way, paused or not.", truth(st.State == "running" || st.State == "paused"), label...)
+	s.gauge("vrafs_prefetch_paused", "Whether prefetch is paused.", truth(st.Paused), label...)
+}
+
+// truth is a Boolean as a number.
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// imageAt finds the image that is mounted at a place.
+func (d *Daemon) imageAt(mountpoint string) (*image, error) {
+	place, err := cleanPlace(mountpoint)
+	if err != nil {
+		return nil, err
+	}
+	m := d.mounts.get(place)
+	if m == nil || m.image == nil {
+		return nil, errNoCounter
+	}
+	return m.image, nil
+}
+
+// Prefetch says how far the prefetch of an image is.
+func (d *Daemon) Prefetch(mountpoint string) (api.PrefetchStatus, error) {
+	im, err := d.imageAt(mountpoint)
+	if err != nil {
+		return api.PrefetchStatus{}, err
+	}
+	return im.prefetch.status(), nil
+}
+
+var errQueueFull = errors.New("too many prefetches of this image wait already; wait for their end")
+
+// SetPrefetch pauses or continues prefetch, and adds to it.
+func (d *Daemon) SetPrefetch(mountpoint string, cmd api.PrefetchCmd) error {
+	im, err := d.imageAt(mountpoint)
+	if err != nil {
+		return err
+	}
+	p := im.prefetch
+	if cmd.Paused != nil {
+		p.pause(*cmd.Paused)
+	}
+	if len(cmd.Files) > 0 && !p.add(p.list(func(w *warmer) []piece { return w.resolve(cmd.Files) })) ||
+		cmd.All && !p.add(p.blobs()) {
+		return errQueueFull
 	}
 	return nil
 }
 
-// resolve finds the inodes of paths. What isn't there is skipped.
-func (p *prefetcher) resolve(files []string) []rafs.Ino {
-	var list []rafs.Ino
-	for _, f := range files {
-		ino, err := p.lookup(f)
-		if err != nil {
-			p.log.Warn("prefetch file is skipped", "path", f, "err", err)
-			continue
-		}
-		list = append(list, ino)
+// fileList reads the files of a mount request, which may name ranges.
+func fileList(lines []string) []filelist.File {
+	if lines == nil {
+		return nil
+	}
+	list := make([]filelist.File, 0, len(lines))
+	for _, l := range lines {
+		list = append(list, filelist.ParseLine(l))
 	}
 	return list
-}
-
-func (p *prefetcher) lookup(path string) (rafs.Ino, error) {
-	ino := p.im.Root()
-	for name := range strings.SplitSeq(path, "/") {
-		if name == "" {
-			continue
-		}
-		n, err := p.im.Inode(ino)
-		if err != nil {
-			return 0, err
-		}
-		if ino, err = n.Lookup([]byte(name)); err != nil {
-			return 0, err
-		}
-	}
-	return ino, nil
-}
-
-// tree prefetches a file, or every file below a directory. Only the end of ctx is
-// an error; what can't be read is left out.
-func (p *prefetcher) tree(ctx context.Context, top rafs.Ino) error {
-	for todo := []rafs.Ino{top}; len(todo) > 0 && p.left > 0; p.left-- {
-		ino := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
-		n, err := p.im.Inode(ino)
-		switch {
-		case err != nil:
-		case n.IsRegular():
-			if err := p.file(ctx, &n); err != nil {
-				return err
-			}
-		case n.IsDir():
-			todo = p.children(&n, todo)
-		}
-	}
-	return ctx.Err()
-}
-
-// children appends what is in a directory.
-func (p *prefetcher) children(n *rafs.Inode, todo []rafs.Ino) []rafs.Ino {
-	c, err := n.Dir(0)
-	if err != nil {
-		return todo
-	}
-	var d rafs.Dirent
-	for len(todo) < p.left {
-		if ok, err := c.Next(&d); !ok || err != nil {
-			break
-		}
-		if name := string(d.Name); name != "." && name != ".." {
-			todo = append(todo, d.Ino)
-		}
-	}
-	return todo
-}
-
-func (p *prefetcher) file(ctx context.Context, n *rafs.Inode) error {
-	for off := uint64(0); off < n.Size() && p.left > 0; off += prefetchWindow {
-		p.left-- // a sparse file may claim any size
-		var err error
-		if p.spans, err = n.AppendSpans(p.spans[:0], off, min(prefetchWindow, n.Size()-off)); err != nil {
-			return nil // a damaged file is the reader's to report
-		}
-		if err := p.cache.Prefetch(ctx, p.spans); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -13,11 +13,15 @@ import (
 
 // A storeKey says which images share a cache directory and the way it is filled.
 type storeKey struct {
-	dir          string
-	amplify      uint64
-	prefetchRate uint64
-	limit        limitKey
+	dir      string
+	amplify  uint64
+	prefetch prefetchKey
+	limit    limitKey
 }
+
+// A prefetchKey is how prefetches ask: a rate in bytes per second (0: none), requests at
+// once, and the bytes of each.
+type prefetchKey struct{ rate, requests, bytes uint64 }
 
 // A limitKey is a cache directory, with what is beneath it, and its limit; 0 for none.
 type limitKey struct {
@@ -57,7 +61,7 @@ func (s *stores) lease(c *config.Config, root string) (*blobcache.Store, func(),
 	if root, err = filepath.Abs(root); err != nil {
 		return nil, nil, err
 	}
-	key := storeKey{dir: dir, amplify: c.Rafs.BatchSize, prefetchRate: prefetchRate(c),
+	key := storeKey{dir: dir, amplify: c.Rafs.BatchSize, prefetch: prefetchOf(c),
 		limit: limitKey{root, cmp.Or(c.Cache.FileCache.SizeLimit, s.limits.CacheBytes)}}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +69,8 @@ func (s *stores) lease(c *config.Config, root string) (*blobcache.Store, func(),
 	if st == nil {
 		bs, err := blobcache.NewStore(s.o, blobcache.Options{
 			Dir: dir, Workers: int(s.limits.Decompressors), MaxFetchBytes: s.limits.FetchBytes,
-			Amplify: key.amplify, PrefetchRate: key.prefetchRate, Limit: s.limit(key.limit), Log: s.log,
+			Amplify: key.amplify, MaxRequestBytes: min(max(defaultRequest, key.amplify), maxRequest), Limit: s.limit(key.limit), Log: s.log,
+			PrefetchRate: key.prefetch.rate, PrefetchRequests: int(key.prefetch.requests), PrefetchBytes: min(key.prefetch.bytes, maxRequest),
 		})
 		if err != nil {
 			s.unlimit(key.limit)()
@@ -145,10 +150,22 @@ func (s *stores) families(f *familySet) {
 	}
 }
 
-// prefetchRate is the limit in bytes per second, 0 for none.
-func prefetchRate(c *config.Config) uint64 {
-	if r := c.Cache.Prefetch.BandwidthLimit; r != 0 {
-		return r
+const (
+	defaultRequest = 1 << 20
+	// maxRequest bounds one request whatever a configuration says: its bytes are held in
+	// memory.
+	maxRequest = 16 << 20
+)
+
+// prefetchOf is the table of the cache, or that of the file system where the cache has
+// none.
+func prefetchOf(c *config.Config) prefetchKey {
+	p := &c.Cache.Prefetch
+	if !p.Enable {
+		p = &c.Rafs.Prefetch
 	}
-	return c.Rafs.Prefetch.BandwidthLimit
+	if !p.Enable {
+		return prefetchKey{}
+	}
+	return prefetchKey{rate: p.BandwidthLimit, requests: p.Threads, bytes: p.BatchSize}
 }
