@@ -171,8 +171,8 @@ func (f *FS) RootEntry(out *fusesrv.EntryOut) syscall.Errno {
 	return 0
 }
 
-// Nodes is how many nodes the guest knows.
-func (f *FS) Nodes() int { return int(f.nodes.count.Load()) }
+// Nodes is how many nodes the guest knows beside the root.
+func (f *FS) Nodes() int { return int(f.nodes.count.Load()) - 1 }
 
 // Destroy forgets what the guest knew.
 func (f *FS) Destroy() {

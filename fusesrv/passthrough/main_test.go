@@ -21,6 +21,7 @@ const childEnv = "VRAFS_PASSTHROUGH_CHILD"
 
 var children = map[string]func(args []string) error{
 	"exercise": exercise,
+	"walk":     walkPoor,
 }
 
 func TestMain(m *testing.M) {
