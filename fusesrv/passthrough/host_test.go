@@ -32,7 +32,9 @@ func TestFilesAreTheirCallers(t *testing.T) {
 	got = append(got, o.Entry)
 	for _, make := range []func() (fusesrv.EntryOut, error){
 		func() (fusesrv.EntryOut, error) { return fusesrvtest.Mkdir(c, fusesrv.RootID, "dir", 0o1777) },
-		func() (fusesrv.EntryOut, error) { return fusesrvtest.Mknod(c, fusesrv.RootID, "pipe", unix.S_IFIFO|0o622, 0) },
+		func() (fusesrv.EntryOut, error) {
+			return fusesrvtest.Mknod(c, fusesrv.RootID, "pipe", unix.S_IFIFO|0o622, 0)
+		},
 		func() (fusesrv.EntryOut, error) { return fusesrvtest.Symlink(c, fusesrv.RootID, "link", "target") },
 	} {
 		e, err := make()
