@@ -23,7 +23,7 @@ type Host struct {
 func NewHost(t testing.TB, name string) *Host {
 	t.Helper()
 	h := &Host{name: name}
-	err := onThread(func() (err error) {
+	err := apart(func() (err error) {
 		if h.ns, err = netns.New(); err != nil {
 			return err
 		}
@@ -36,20 +36,28 @@ func NewHost(t testing.TB, name string) *Host {
 	return h
 }
 
-// onThread runs f on a thread that may be in another namespace afterwards.
-func onThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		done <- f()
-	}()
-	return <-done
+// apart runs f on a thread that may be in another network namespace afterwards, and
+// brings it back: it must not end, since it may have started programs that end with it.
+func apart(f func() error) error {
+	runtime.LockOSThread()
+	own, err := netns.Get()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return err
+	}
+	defer own.Close()
+	err = f()
+	if back := netns.Set(own); back != nil {
+		return fmt.Errorf("leave a network namespace: %w", back) // and keep the thread from others
+	}
+	runtime.UnlockOSThread()
+	return err
 }
 
 // Do runs f where the host's network is the network. What f starts on other
 // goroutines is not there.
 func (h *Host) Do(f func() error) error {
-	return onThread(func() error {
+	return apart(func() error {
 		if err := netns.Set(h.ns); err != nil {
 			return fmt.Errorf("enter host %s: %w", h.name, err)
 		}
@@ -57,8 +65,7 @@ func (h *Host) Do(f func() error) error {
 	})
 }
 
-// Start starts a program on the host. A death signal that cmd asks for would come at
-// once, since the thread that starts it ends.
+// Start starts a program on the host.
 func (h *Host) Start(cmd *exec.Cmd) error { return h.Do(cmd.Start) }
 
 // Listen listens for TCP connections on the host.
