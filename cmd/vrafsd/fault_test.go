@@ -167,11 +167,11 @@ func (m *spoiled) check(row *faultRow) {
 	if row.event != "" {
 		m.told(row.event)
 	}
+	asked := m.proxy.Asked()
 	m.proxy.Set(nil, 0)
 	if row.end != nil {
 		row.end(m)
 	}
-	asked := m.proxy.Asked()
 	m.readAll()
 	// A proxy that was dead is left alone for a moment.
 	if m.proxy.Asked() == asked && !row.evaded {
@@ -226,7 +226,7 @@ func TestServerAwayForAMinute(t *testing.T) {
 	server, s := h.spoil(t, p, "server", im, registry, nil)
 	server.mount(im, s)
 	proxy, _ := h.spoil(t, p, "proxy", im, registry, nil)
-	proxy.mount(im, registry.With(map[string]any{"proxy": map[string]any{"url": "http://" + proxy.proxy.Host, "check_interval": 1}}))
+	proxy.mount(im, registry.With(map[string]any{"proxy": map[string]any{"url": "http://" + proxy.proxy.Host, "check_interval": 1, "window_size": smallWindow}}))
 	for _, m := range []*spoiled{server, proxy} {
 		if err := m.read("f0"); err != nil || m.proxy.Asked() == 0 {
 			t.Fatalf("%s: %v, or another way was taken", m.place, err)

@@ -120,12 +120,15 @@ func nameRows() (rows []faultRow) {
 	return rows
 }
 
+// smallWindow makes every file be asked for by itself through a proxy, too.
+const smallWindow = 16 << 10
+
 // proxyRows are a forward proxy in trouble: what m.proxy is here.
 func proxyRows() []faultRow {
 	through := func(fallback bool) func(m *spoiled, s *teststore.Store) *teststore.Store {
 		return func(m *spoiled, s *teststore.Store) *teststore.Store {
 			m.host = m.origin
-			return s.With(map[string]any{"host": m.origin, "proxy": map[string]any{"url": "http://" + m.proxy.Host, "fallback": fallback, "check_interval": 1}})
+			return s.With(map[string]any{"host": m.origin, "proxy": map[string]any{"url": "http://" + m.proxy.Host, "fallback": fallback, "check_interval": 1, "window_size": smallWindow}})
 		}
 	}
 	down, up := func(m *spoiled) { m.proxy.Down() }, func(m *spoiled) { m.proxy.Up() }
