@@ -104,9 +104,9 @@ func (g *gzipReader) Read(p []byte) (int, error) {
 // padding reads what is behind the last member: io.EOF if it is nothing but zeros.
 func (g *gzipReader) padding() error {
 	for total := uint64(0); ; {
-		head, err := g.r.Peek(g.r.Buffered())
+		head, _ := g.r.Peek(g.r.Buffered())
 		if len(head) == 0 {
-			if _, err = g.r.Peek(1); err != nil {
+			if _, err := g.r.Peek(1); err != nil {
 				return err
 			}
 			continue
@@ -117,7 +117,7 @@ func (g *gzipReader) padding() error {
 		if total += uint64(len(head)); total > defaultTarLimits.tail {
 			return fmt.Errorf("gzip: more than %d bytes of zeros after its end", defaultTarLimits.tail)
 		}
-		if _, err = g.r.Discard(len(head)); err != nil {
+		if _, err := g.r.Discard(len(head)); err != nil {
 			return err
 		}
 	}

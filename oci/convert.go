@@ -121,7 +121,7 @@ func (c *converter) open(ctx context.Context) (err error) {
 
 func (c *converter) close() {
 	if c.to != nil {
-		c.to.close()
+		_ = c.to.close() // what counts was reported when it was finished
 	}
 	if c.dict != nil {
 		c.dict.im.Close()

@@ -56,7 +56,7 @@ func Copy(ctx context.Context, src, dst Ref, o CopyOptions) (*CopyResult, error)
 	if err != nil {
 		return nil, err
 	}
-	defer t.close()
+	defer func() { _ = t.close() }()
 	c := &copier{from: from, src: src, to: t, o: o, seen: map[digest.Digest]bool{}}
 	raw, d, err := c.root(ctx)
 	if err == nil {

@@ -55,7 +55,7 @@ func Unconvert(ctx context.Context, src, dst Ref, o UnconvertOptions) (*ConvertR
 	if err != nil {
 		return nil, err
 	}
-	defer to.close()
+	defer func() { _ = to.close() }()
 	if _, one := to.(*archiveTarget); one {
 		o.Parallel = 1
 	}
