@@ -16,6 +16,8 @@ func TestPrefetchTablesOfBothVersions(t *testing.T) {
 		{v1 + `}`, warmUp{}},
 		{v1 + `,"fs_prefetch":{"enable":true}}`, warmUp{lists: true, all: true}},
 		{v1 + `,"fs_prefetch":{"enable":true,"prefetch_all":false}}`, warmUp{lists: true}},
+		{v1 + `,"fs_prefetch":{"enable":true,"prefetch_all":false,"stream_prefetch":true}}`, warmUp{lists: true, all: true}},
+		{v1 + `,"fs_prefetch":{"enable":false,"stream_prefetch":true}}`, warmUp{}},
 		{`{"version":2,` + rest + `}}`, warmUp{}},
 		{`{"version":2,` + rest + `},"rafs":{"prefetch":{"enable":true}}}`, warmUp{lists: true}},
 		{`{"version":2,` + rest + `,"prefetch":{"enable":true,"prefetch_all":true}}}`, warmUp{all: true}},
@@ -27,6 +29,22 @@ func TestPrefetchTablesOfBothVersions(t *testing.T) {
 		}
 		if got := newWarmUp(c); got != tt.want {
 			t.Errorf("%s: got %+v, want %+v", tt.text, got, tt.want)
+		}
+	}
+}
+
+func TestPrefetchKeepsToItsKeys(t *testing.T) {
+	const v1 = `{"device":{"backend":{"type":"localfs","config":{"dir":"/b"}}},"mode":"direct","fs_prefetch":{"enable":true,"threads_count":3,"merging_size":65536,"bandwidth_rate":7`
+	for more, want := range map[string]prefetchKey{
+		"}}":                        {rate: 7, requests: 3, bytes: 65536},
+		`,"stream_prefetch":true}}`: {rate: 7, requests: 3, bytes: maxRequest},
+	} {
+		c, err := config.Parse([]byte(v1 + more))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := prefetchOf(c); got != want {
+			t.Errorf("%s: got %+v, want %+v", more, got, want)
 		}
 	}
 }

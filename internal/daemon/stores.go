@@ -167,5 +167,9 @@ func prefetchOf(c *config.Config) prefetchKey {
 	if !p.Enable {
 		return prefetchKey{}
 	}
-	return prefetchKey{rate: p.BandwidthLimit, requests: p.Threads, bytes: p.BatchSize}
+	k := prefetchKey{rate: p.BandwidthLimit, requests: p.Threads, bytes: p.BatchSize}
+	if p.StreamPrefetch {
+		k.bytes = maxRequest
+	}
+	return k
 }

@@ -30,9 +30,13 @@ func newWarmUp(c *config.Config) warmUp {
 	fs, cache := &c.Rafs.Prefetch, &c.Cache.Prefetch
 	return warmUp{
 		lists: fs.Enable,
-		all:   fs.Enable && fs.PrefetchAll || cache.Enable && cache.PrefetchAll,
+		all:   wholeBlobs(fs) || wholeBlobs(cache),
 	}
 }
+
+// wholeBlobs reports whether a table asks for everything. stream_prefetch does so, too, by
+// requests as long as there may be (prefetchOf).
+func wholeBlobs(p *config.Prefetch) bool { return p.Enable && (p.PrefetchAll || p.StreamPrefetch) }
 
 // A warmer finds the chunks of what is to be prefetched, in nydusd's order: what the
 // image says of its blobs, then files, then the rest.
