@@ -243,19 +243,46 @@ func (f *FS) Write(r *fusesrv.Request, in *fusesrv.WriteIn, w *fusesrv.Reply) sy
 	if in.Flags&unix.O_APPEND != 0 && in.WriteFlags&fusesrv.WriteCache == 0 {
 		t.flags = unix.RWF_APPEND
 	}
-	if !o.local {
+	switch {
+	case !o.local:
 		return f.writeLater(r, &t, w.Input(int(in.Size)))
+	case f.beside != nil && f.beside():
+		return r.Pend(&asideWrite{writing: t, f: f, size: int(in.Size), cached: in.WriteFlags&fusesrv.WriteCache != 0})
 	}
 	defer f.dropFile(o)
-	s := local.Of(r.Worker())
-	n, e := t.write(s, w.Input(int(in.Size)))
+	return t.answer(local.Of(r.Worker()), w, int(in.Size), in.WriteFlags&fusesrv.WriteCache != 0)
+}
+
+// answer writes the size bytes that came with a request, out of the guest's cache or not.
+func (t *writing) answer(s *scratch, w *fusesrv.Reply, size int, cached bool) syscall.Errno {
+	n, e := t.write(s, w.Input(size))
 	// Short writes out of the guest's cache would be lost: they have to be errors.
-	if e != 0 && (n == 0 || in.WriteFlags&fusesrv.WriteCache != 0) {
+	if e != 0 && (n == 0 || cached) {
 		return e
 	}
 	w.Written = uint32(n)
 	return 0
 }
+
+// An asideWrite is a write that a worker makes, so that it holds up no queue.
+type asideWrite struct {
+	writing
+	f      *FS
+	size   int
+	cached bool
+}
+
+// Wait has nothing to wait for: the data is in the request.
+func (t *asideWrite) Wait(context.Context) syscall.Errno { return 0 }
+
+// Finish writes.
+func (t *asideWrite) Finish(r *fusesrv.Request, w *fusesrv.Reply) syscall.Errno {
+	defer t.Drop()
+	return t.answer(local.Of(r.Worker()), w, t.size, t.cached)
+}
+
+// Drop lets the file go.
+func (t *asideWrite) Drop() { t.f.dropFile(t.o) }
 
 // A writing is a write to an open file.
 type writing struct {

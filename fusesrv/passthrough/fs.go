@@ -42,6 +42,9 @@ type Options struct {
 	NoHandles bool
 	// Settings tells what the connection has agreed on; nil: nothing special.
 	Settings func() *fusesrv.Settings
+	// Beside reports whether others are served by the same queues: writes, which may have
+	// to wait for a disk, are then left to workers. nil: no.
+	Beside func() bool
 	// Numbers and Descriptors are shared by the directories of one connection, or
 	// process; nil: own ones.
 	Numbers     *Numbers
@@ -64,6 +67,7 @@ type FS struct {
 
 	entryValid, attrValid time.Duration
 	settings              func() *fusesrv.Settings
+	beside                func() bool // may be nil
 
 	nodes   nodes
 	mounts  mounts
@@ -81,7 +85,7 @@ type FS struct {
 // New shares the directory at path, which may be a link to one. The FS must be closed.
 func New(o opener.Opener, path string, opt Options) (_ *FS, err error) {
 	f := &FS{
-		entryValid: timeout(opt.EntryTimeout), attrValid: timeout(opt.AttrTimeout), settings: opt.Settings,
+		entryValid: timeout(opt.EntryTimeout), attrValid: timeout(opt.AttrTimeout), settings: opt.Settings, beside: opt.Beside,
 		mounts: mounts{m: map[uint32]*mount{}}, fds: opt.Descriptors, numbers: opt.Numbers, proc: -1, rootFD: -1,
 	}
 	if f.settings == nil {

@@ -35,6 +35,7 @@ type mounted struct {
 
 // A mountTable is what is mounted where.
 type mountTable struct {
+	n      atomic.Int32 // how many there are
 	mu     sync.Mutex
 	m      map[string]*mounted
 	claims map[string]bool // places being mounted, replaced or unmounted now
@@ -68,12 +69,14 @@ func (t *mountTable) put(m *mounted) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.m[m.place] = m
+	t.n.Store(int32(len(t.m)))
 }
 
 func (t *mountTable) remove(place string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.m, place)
+	t.n.Store(int32(len(t.m)))
 }
 
 // get is what is mounted at place, or nil.

@@ -58,6 +58,7 @@ func (s *shares) limit() *passthrough.Descriptors {
 func (d *Daemon) openShared(source string) (*content, error) {
 	fs, err := passthrough.New(d.o, source, passthrough.Options{
 		Settings: d.shares.settings, Numbers: &d.shares.numbers, Descriptors: d.shares.limit(),
+		Beside: func() bool { return d.mounts.n.Load() > 1 },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("share directory: %w", err)
