@@ -1,6 +1,7 @@
 package vhostuser
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -45,6 +46,28 @@ func (c *conn) close() {
 
 // wait blocks until the socket is ready for events or the session is cancelled.
 func (c *conn) wait(events int16) error { return pollOr(c.cancel, c.fd, events) }
+
+// readableOr waits for the socket, for other (an eventfd) or for cancellation, and
+// reports whether it was other.
+func (c *conn) readableOr(other int) (bool, error) {
+	for {
+		p := [3]unix.PollFd{
+			{Fd: int32(c.fd), Events: unix.POLLIN},
+			{Fd: int32(c.cancel), Events: unix.POLLIN},
+			{Fd: int32(other), Events: unix.POLLIN},
+		}
+		_, err := unix.Ppoll(p[:], nil, nil)
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return false, fmt.Errorf("ppoll: %w", err)
+		case p[1].Revents != 0:
+			return false, context.Canceled
+		default:
+			return p[2].Revents != 0, nil
+		}
+	}
+}
 
 // hungUp waits for the front-end to go away, for done (an eventfd) or for
 // cancellation, and reports whether it was done.

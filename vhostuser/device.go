@@ -58,6 +58,10 @@ type QueueHandler interface {
 	// if need be. The ring is about to stop: Handle runs no more. Abort does not
 	// wait for the completions.
 	Abort()
+	// Unrepeatable is how many of the chains still kept may be served only once. The
+	// others another process may serve anew while nobody completes them here. It is
+	// asked when Handle does not run.
+	Unrepeatable() int
 	// Close is called last. Chains still kept are lost to the guest, and pushing
 	// them does nothing.
 	Close()

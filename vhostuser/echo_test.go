@@ -262,6 +262,9 @@ func (q *echoQueue) answer(head uint16, writable []virtqueue.Seg, token uint64) 
 	q.v.Complete(head, writable, n)
 }
 
+// Unrepeatable is none: an echo can be heard twice.
+func (q *echoQueue) Unrepeatable() int { return 0 }
+
 func (q *echoQueue) Abort() { q.once.Do(func() { close(q.abort) }) }
 
 // Close does not wait for the workers, as a device with a stalled fetch would

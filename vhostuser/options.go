@@ -30,6 +30,10 @@ type Options struct {
 	StopGrace time.Duration
 	// AbortWait is how long it waits after that before it gives them up; 0: 5 s.
 	AbortWait time.Duration
+	// Handover lets the session be taken away for a successor. nil: it can't be.
+	Handover *Handover
+	// Resumed is called when a session of a former life runs again. nil: nobody is.
+	Resumed func()
 }
 
 func (o Options) withDefaults() Options {

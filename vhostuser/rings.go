@@ -29,7 +29,8 @@ type ring struct {
 	kick              int // -1 with kickSet: poll the ring
 	kickSet           bool
 	enabled           bool
-	stopped           bool // in order, on this connection, since the in-flight region came
+	stopped           bool     // in order, on this connection, since the in-flight region came
+	taken             []uint16 // by a former life, for the next start; see virtqueue.Queue.Freeze
 	run               *Vring
 
 	mu           sync.Mutex // guards the descriptors below
@@ -39,6 +40,8 @@ type ring struct {
 	errFD        int
 	errNonblock  bool
 }
+
+func newRing(i int) *ring { return &ring{index: i, kick: -1, callFD: -1, errFD: -1} }
 
 // ringAt returns ring i of a message.
 func (s *session) ringAt(i uint64) (*ring, error) {
@@ -97,7 +100,7 @@ func (s *session) setVringBase(m *message) error {
 	if s.features&FeatureRingPacked == 0 && base > math.MaxUint16 {
 		return fmt.Errorf("%w: base %#x of a split ring", errRefused, base)
 	}
-	r.base = base
+	r.base, r.taken = base, nil
 	return nil
 }
 
@@ -214,7 +217,7 @@ func (s *session) start(r *ring) error {
 			Packed:   s.features&FeatureRingPacked != 0,
 			EventIdx: s.features&FeatureEventIdx != 0,
 			Indirect: s.features&FeatureIndirectDesc != 0,
-			LogUsed:  r.logUsed, UsedGPA: r.usedGPA,
+			LogUsed:  r.logUsed, UsedGPA: r.usedGPA, Taken: r.taken,
 		}
 		if s.inflight != nil {
 			cfg.Inflight = s.inflight.Queue(r.index, r.num, cfg.Packed)
@@ -234,7 +237,7 @@ func (s *session) start(r *ring) error {
 			q.Close()
 			return err
 		}
-		r.run = v
+		r.run, r.taken = v, nil
 		v.handler = s.dev.StartQueue(v)
 		if q.CallReplaced() {
 			r.signalCall()

@@ -39,12 +39,19 @@ func ServeFD(ctx context.Context, fd int, dev Device, o Options) error {
 	if err != nil {
 		return err
 	}
-	s := newSession(c, dev, o)
+	return newSession(c, dev, o).run(ctx)
+}
+
+// run serves the session to its end.
+func (s *session) run(ctx context.Context) error {
+	c := s.conn
 	s.cancelled = ctx.Done()
+	s.o.Handover.serving(s.space)
+	defer s.o.Handover.serving(nil)
 	stop := context.AfterFunc(ctx, func() { signal(c.cancel, true) })
 	result := make(chan error, 1)
 	go s.control(result)
-	err = <-result
+	err := <-result
 	if !stop() {
 		// The function has started; the descriptor may only be closed after it.
 		<-ctx.Done()
@@ -126,6 +133,7 @@ type session struct {
 	rings    []*ring
 	logFD    int
 	transfer *transfer
+	restored bool // from a former life
 }
 
 func newSession(c *conn, dev Device, o Options) *session {
@@ -133,7 +141,7 @@ func newSession(c *conn, dev Device, o Options) *session {
 	s.log.log = o.Log
 	s.offer()
 	for i := range s.prop.Queues {
-		s.rings = append(s.rings, &ring{index: i, kick: -1, callFD: -1, errFD: -1})
+		s.rings = append(s.rings, newRing(i))
 	}
 	return s
 }
@@ -144,7 +152,23 @@ const maxUnknown = 64
 // loop serves messages until one can't be.
 func (s *session) loop() error {
 	var m message
+	if s.restored {
+		if err := s.startAll(); err != nil {
+			return err
+		}
+		if s.o.Resumed != nil {
+			s.o.Resumed()
+		}
+	}
 	for {
+		if asked, err := s.idle(); err != nil {
+			return err
+		} else if asked {
+			if err := s.handOver(); err != nil {
+				return err
+			}
+			continue
+		}
 		err := s.conn.recv(&m)
 		if err == nil {
 			s.o.Stats.Messages.Add(1)
@@ -162,6 +186,15 @@ func (s *session) loop() error {
 			return err
 		}
 	}
+}
+
+// idle waits for the next message, and reports whether somebody wants the session
+// instead.
+func (s *session) idle() (asked bool, err error) {
+	if s.o.Handover == nil {
+		return false, nil
+	}
+	return s.conn.readableOr(s.o.Handover.asked)
 }
 
 // serve handles one message and answers it. An error ends the connection.

@@ -27,6 +27,9 @@ type Config struct {
 	MaxBytes uint64 // longest chain in bytes, both directions; 0: 64 MiB
 
 	Inflight *Inflight // nil: not tracked
+	// Taken are chains that a predecessor had taken from a split ring without
+	// tracking, see Queue.Freeze: they are popped again first, in this order.
+	Taken []uint16
 }
 
 // check validates what does not need memory, and sets the defaults.

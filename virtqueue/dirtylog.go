@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"math"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 )
 
 // logPage is the guest page size of the dirty log, whatever the host's.
@@ -18,8 +16,8 @@ const logPage = 4096
 //
 // The front-end clears bits while we set them.
 type DirtyLog struct {
-	bits   []byte // length a multiple of 4
-	full   []byte // the mapping, nil for heap memory
+	bits   []byte  // length a multiple of 4
+	region *Region // the mapping, nil for heap memory
 	beyond atomic.Uint64
 }
 
@@ -36,17 +34,17 @@ func MapDirtyLog(fd int, size, off uint64, anyFile bool) (*DirtyLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dirty log: %w", err)
 	}
-	return &DirtyLog{bits: r.mem[:size&^3], full: r.full}, nil
+	return &DirtyLog{bits: r.mem[:size&^3], region: r}, nil
 }
 
 // Unmap gives the mapping back. The log must have been taken out of its Space.
 func (l *DirtyLog) Unmap() error {
-	full := l.full
-	if full == nil {
+	r := l.region
+	if r == nil {
 		return nil
 	}
-	l.full, l.bits = nil, nil
-	return unix.Munmap(full)
+	l.region, l.bits = nil, nil
+	return r.Unmap()
 }
 
 // Mark sets the bits of the pages that hold [addr, addr+n). Pages beyond the

@@ -55,6 +55,12 @@ func MapInflight(fd int, spec InflightSpec, anyFile bool) (*InflightRegion, erro
 	return &InflightRegion{r, spec}, nil
 }
 
+// FD returns a descriptor of the region's file, which stays the region's.
+func (r *InflightRegion) FD() int { return r.region.FD() }
+
+// Spec returns what the region was mapped from.
+func (r *InflightRegion) Spec() InflightSpec { return r.spec }
+
 // Unmap gives the mapping back. All its queues must have been closed.
 func (r *InflightRegion) Unmap() error { return r.region.Unmap() }
 

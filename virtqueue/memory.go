@@ -125,6 +125,8 @@ type Region struct {
 	uva  UVA
 	mem  []byte // the region's bytes
 	full []byte // the whole mapping, nil for heap memory
+	fd   int    // of the file, with full; ours
+	spec RegionSpec
 }
 
 // GPA returns the region's guest physical address.
@@ -135,6 +137,18 @@ func (r *Region) UVA() UVA { return r.uva }
 
 // Size returns the region's length in bytes.
 func (r *Region) Size() uint64 { return uint64(len(r.mem)) }
+
+// FD returns a descriptor of the region's file, -1 for heap memory. It stays the
+// region's.
+func (r *Region) FD() int {
+	if r.full == nil {
+		return -1
+	}
+	return r.fd
+}
+
+// Spec returns what the region was mapped from.
+func (r *Region) Spec() RegionSpec { return r.spec }
 
 // Bytes returns the region's memory. The slice is valid until Unmap.
 func (r *Region) Bytes() []byte { return r.mem }

@@ -48,6 +48,11 @@ func (q *Queue) MarkDirty(segs []Seg, n uint64) {
 func (q *Queue) Flush() (call bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.flush()
+}
+
+// flush is Flush with q.mu held.
+func (q *Queue) flush() (call bool) {
 	if len(q.batch) == 0 || q.closed {
 		return false
 	}

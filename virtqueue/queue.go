@@ -101,6 +101,9 @@ func (q *Queue) init() error {
 		q.used = load16(v.used, 2)
 	}
 	q.seen = q.next
+	if err := q.takeOver(); err != nil {
+		return err
+	}
 	return q.recover()
 }
 
@@ -309,6 +312,11 @@ func (q *Queue) retire(n int) {
 func (q *Queue) Close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.close()
+}
+
+// close is Close with q.mu held.
+func (q *Queue) close() {
 	if q.closed {
 		return
 	}

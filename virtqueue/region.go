@@ -52,16 +52,21 @@ func MapRegion(fd int, s RegionSpec) (*Region, error) {
 	if length > math.MaxInt {
 		return nil, fmt.Errorf("%w: size %#x", ErrRegion, s.Size)
 	}
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("%w: dup: %w", ErrRegion, err)
+	}
 	full, err := unix.Mmap(fd, int64(start), int(length), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_SHARED|unix.MAP_NORESERVE)
 	if err != nil {
+		_ = unix.Close(own)
 		return nil, fmt.Errorf("%w: mmap %#x bytes: %w", ErrRegion, length, err)
 	}
 	// Guest memory belongs neither in core dumps nor in children. Both calls are
 	// advice: an old kernel without them serves as well.
 	_ = unix.Madvise(full, unix.MADV_DONTDUMP)
 	_ = unix.Madvise(full, unix.MADV_DONTFORK)
-	return &Region{gpa: s.GPA, uva: s.UVA, mem: full[skip : skip+s.Size : skip+s.Size], full: full}, nil
+	return &Region{gpa: s.GPA, uva: s.UVA, mem: full[skip : skip+s.Size : skip+s.Size], full: full, fd: own, spec: s}, nil
 }
 
 // checkFile refuses files that RegionSpec.AnyFile does. It waits for nobody, where
@@ -93,5 +98,46 @@ func (r *Region) Unmap() error {
 		return nil
 	}
 	r.full, r.mem = nil, nil
+	_ = unix.Close(r.fd) // nothing can be done, and Linux frees it anyway
 	return unix.Munmap(full)
+}
+
+// pageSlice is how much of guest memory DropPages lets go of at once: a table change
+// waits no longer than for one slice.
+const pageSlice = 16 << 20
+
+// DropPages takes guest memory out of this process's page tables, slice by slice,
+// while it is in use: its pages stay in their files and are mapped again when they
+// are touched. A process with few pages mapped ends, or becomes another program,
+// soon. It returns early when stop says so.
+func (s *Space) DropPages(stop func() bool) {
+	p := s.NewPin()
+	defer p.Close()
+	for next := GPA(0); !stop(); {
+		r, off := s.sliceFrom(p.Enter(), next)
+		if r != nil {
+			n := min(pageSlice, uint64(len(r.full))-off)
+			_ = unix.Madvise(r.full[off:off+n], unix.MADV_DONTNEED) // advice
+			next = r.gpa + GPA(off+n)
+		}
+		p.Leave()
+		if r == nil {
+			return
+		}
+	}
+}
+
+// sliceFrom finds the first mapped region that ends above a guest address, and where
+// in its mapping to go on.
+func (s *Space) sliceFrom(m *Memory, next GPA) (r *Region, off uint64) {
+	for _, r := range m.byGPA {
+		switch {
+		case r.full == nil:
+		case next <= r.gpa:
+			return r, 0
+		case uint64(next-r.gpa) < uint64(len(r.full)):
+			return r, uint64(next-r.gpa) &^ (pageSlice - 1) // a new region may lie otherwise
+		}
+	}
+	return nil, 0
 }

@@ -3,6 +3,7 @@ package virtiofs
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"vrafs/fusesrv"
 	"vrafs/vhostuser"
@@ -17,6 +18,8 @@ type queue struct {
 	spare  *slot           // for the next request, of the ring's goroutine
 	ctx    context.Context // ends the waits of the ring's requests
 	cancel context.CancelFunc
+
+	once atomic.Int32 // requests kept that are no reads
 
 	mu   sync.Mutex
 	free []*slot
@@ -51,8 +54,18 @@ func (q *queue) Handle(c *virtqueue.Chain) {
 	s.out = append(s.out[:0], c.Writable...)
 	s.bytes = int64(c.ReadableBytes + c.WritableBytes)
 	q.spare = q.take()
+	if !s.repeatable() {
+		q.once.Add(1)
+	}
 	q.d.pool.submit(s)
 }
+
+// repeatable reports whether a request may be served twice, as long as it is answered
+// once.
+func (s *slot) repeatable() bool { return s.req.Header.Opcode == fusesrv.OpRead }
+
+// Unrepeatable counts the requests that may be served once only.
+func (q *queue) Unrepeatable() int { return int(q.once.Load()) }
 
 // take returns a slot that is not in use. There are never more than requests of
 // the ring wait, and one.
@@ -69,7 +82,11 @@ func (q *queue) take() *slot {
 
 // complete gives the chain back to the driver, and the slot to the queue.
 func (q *queue) complete(s *slot, n int) {
+	once := !s.repeatable()
 	q.v.Complete(s.head, s.out, uint32(n))
+	if once {
+		q.once.Add(-1)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.free = append(q.free, s)

@@ -35,7 +35,9 @@ type liarQueue struct {
 }
 
 func (*liarQueue) Abort() {}
-func (*liarQueue) Close() {}
+
+func (*liarQueue) Unrepeatable() int { return 0 }
+func (*liarQueue) Close()            {}
 
 func (q *liarQueue) Handle(c *virtqueue.Chain) {
 	const forget = 2
@@ -252,7 +254,9 @@ func (d *steady) StartQueue(v *vhostuser.Vring) vhostuser.QueueHandler {
 }
 
 func (*steady) Abort() {}
-func (*steady) Close() {}
+
+func (*steady) Unrepeatable() int { return 0 }
+func (*steady) Close()            {}
 
 func (d *steady) Handle(c *virtqueue.Chain) {
 	copy(d.reply[8:16], c.In[0][8:16])
