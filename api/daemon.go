@@ -26,13 +26,21 @@ const (
 	Exit                   // stop without unmounting, then end the process
 	SendFD                 // hand the session to the supervisor
 	Takeover               // INIT to READY with what the supervisor holds
+	Replace                // become the program that is at our path now
 )
+
+// A Deferred is returned by Do for a command that was accepted and is carried out once
+// its client knows.
+type Deferred struct{ Run func() }
+
+func (*Deferred) Error() string { return "accepted" }
 
 // Life is a daemon's state and the commands that change it.
 type Life interface {
 	// Info describes the daemon; its backend collection may be nil.
 	Info() Info
-	// Do carries out a command and returns when it is done, or accepted for Exit.
+	// Do carries out a command and returns when it is done, or accepted for Exit. A
+	// *Deferred is a success.
 	Do(ctx context.Context, a Action) error
 	// SetLogLevel takes one of off, error, warn, info, debug, trace.
 	SetLogLevel(level string) error

@@ -31,6 +31,7 @@ var routes = map[string]map[string]route{
 	},
 	"/api/v1/daemon/start":         {"PUT": {"Upgrade", daemonAbnormal, action(Start)}},
 	"/api/v1/daemon/exit":          {"PUT": {"Upgrade", daemonAbnormal, action(Exit)}},
+	"/api/v1/daemon/upgrade":       {"PUT": {"Upgrade", daemonAbnormal, action(Replace)}}, // not nydusd's
 	"/api/v1/daemon/fuse/sendfd":   {"PUT": {"Upgrade", daemonAbnormal, action(SendFD)}},
 	"/api/v1/daemon/fuse/takeover": {"PUT": {"Upgrade", daemonAbnormal, action(Takeover)}},
 	"/api/v1/daemon/events": {
@@ -91,6 +92,12 @@ func Handler(d Daemon) http.Handler {
 			return
 		}
 		v, err := rt.serve(d, r)
+		if later, ok := errors.AsType[*Deferred](err); ok {
+			answer(w, nil)
+			_ = http.NewResponseController(w).Flush() // a client that has gone needs no answer
+			later.Run()
+			return
+		}
 		if err != nil {
 			if errors.Is(err, errBadRequest) {
 				// The rest of a refused body may never come: don't wait for it.

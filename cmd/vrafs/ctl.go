@@ -63,6 +63,7 @@ func newCtl() *cli.Command {
 				{Long: "type", Short: 't', Value: "type", Help: "Kind of file system", Choices: []string{"rafs", "passthrough_fs"}, Default: "rafs", Set: cli.Str(&c.cmd.FSType)},
 			}},
 			{Name: "umount", About: "Unmount a file system", Run: c.with(c.umount), Options: []*cli.Option{place}},
+			{Name: "upgrade", About: "Have a virtiofs daemon become the program that is installed at its path now, under its guest", Run: c.with(c.upgrade)},
 		}, c.prefetchCommands()...),
 	}
 	return c.self

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -78,6 +79,46 @@ func TestCtlSpeaksNydusctlsCommands(t *testing.T) {
 	}
 	if out, err := exec.Command(program, "ctl", "info").CombinedOutput(); exitStatus(err) != 2 || !strings.Contains(string(out), "--sock") {
 		t.Errorf("without a socket: %s, %v", out, err)
+	}
+}
+
+// TestCtlUpgrades tells how it went: a new program, one that is refused before
+// anything changed, one that can't take over in the end, a daemon that can't.
+func TestCtlUpgrades(t *testing.T) {
+	program := ctlProgram(t)
+	p, install := installed(t)
+	run := func(api string) (string, int) {
+		out, err := exec.Command(program, "ctl", "-S", api, "upgrade").CombinedOutput()
+		return string(out), exitStatus(err)
+	}
+	if out, status := run(p.api); status != 0 || !strings.Contains(out, "upgraded; requests stood still for ") {
+		t.Errorf("%d %s", status, out)
+	}
+	bad := filepath.Join(t.TempDir(), "bad")
+	if err := os.WriteFile(bad, []byte("#!/bin/sh\necho no >&2\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	install(bad)
+	if out, status := run(p.api); status != 1 || !strings.Contains(out, "does not take the state") {
+		t.Errorf("%d %s", status, out)
+	}
+	install(binary)
+	c, err := net.Dial("unix", p.sock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	p.waitLog("front-end connected")
+	if _, err := c.Write([]byte{1, 0, 0}); err != nil { // in the middle of a message
+		t.Fatal(err)
+	}
+	if out, status := run(p.api); status != 1 || !strings.Contains(out, "the daemon goes on as it was: session can't be handed over") {
+		t.Errorf("%d %s", status, out)
+	}
+	h := newHost(t)
+	h.fuse(t, h.api).ready()
+	if out, status := run(h.api); status != 1 || !strings.Contains(out, "only vrafsd virtiofs") {
+		t.Errorf("%d %s", status, out)
 	}
 }
 

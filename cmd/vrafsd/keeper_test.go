@@ -91,7 +91,7 @@ func (h *host) none(t *testing.T) {
 }
 
 // eventually waits for what must happen.
-func eventually(t *testing.T, what string, happened func() bool) {
+func eventually(t testing.TB, what string, happened func() bool) {
 	t.Helper()
 	limit := time.After(patience)
 	tick := time.NewTicker(2 * time.Millisecond)

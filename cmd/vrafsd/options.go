@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"vrafs/internal/cli"
 	"vrafs/internal/daemon"
 	"vrafs/internal/keeper"
+	"vrafs/internal/opener"
 )
 
 // A program is the command tree and what it fills in.
@@ -23,6 +27,8 @@ type program struct {
 	fuse          daemon.FUSE
 	prefetchFiles string
 	keeper        string   // on or off
+	continued     uint     // descriptor of what a former life left; 0: nothing
+	checkState    uint     // descriptor of a state to be judged; 0: none
 	checkOnly     bool     // say whether the command line is good, and serve nothing
 	writeback     string   // on or off
 	keeperLink    string   // what a keeper, or its server, was started for; "" by anybody else
@@ -128,6 +134,8 @@ func (p *program) virtiofsOptions() []*cli.Option {
 		{Long: "tag", Value: "tag", Help: "Tag for front-ends that ask the device for it", Set: cli.Str(&v.Tag)},
 		{Long: "any-memory", Help: "Accept guest memory in files on block devices, not only on tmpfs and hugetlbfs", Set: cli.Flag(&v.AnyMemory)},
 		{Long: "orphan-timeout", Value: "seconds", Help: "Exit after this time without front-end once the parent or the socket's directory is gone; 0 for never", Default: "10", Set: seconds(&v.OrphanAfter)},
+		{Long: daemon.OptionContinue, Value: "fd", Hidden: true, Set: cli.Uint(&p.continued, 3, 1<<30)},
+		{Long: daemon.OptionCheckState, Value: "fd", Hidden: true, Set: cli.Uint(&p.checkState, 3, 1<<30)},
 		{Long: "check-arguments", Help: "Only check the command line", Hidden: true, Set: cli.Flag(&p.checkOnly)},
 	}
 }
@@ -169,7 +177,25 @@ func (p *program) runVirtioFS(ctx context.Context, env *cli.Env) error {
 		return nil // the parser has checked it
 	}
 	p.cfg.VirtioFS = &p.virtiofs
+	p.virtiofs.Continue = int(p.continued)
+	p.virtiofs.Argv = slices.DeleteFunc(slices.Clone(os.Args), func(a string) bool {
+		return strings.HasPrefix(a, "--"+daemon.OptionContinue+"=")
+	})
+	if p.checkState != 0 {
+		return p.judge(ctx, env)
+	}
 	return p.serve(ctx, env)
+}
+
+// judge says whether this program would go on with a state of its predecessor's.
+func (p *program) judge(ctx context.Context, env *cli.Env) error {
+	p.cfg.Opener, p.cfg.Level = opener.Local(), &slog.LevelVar{}
+	p.cfg.Level.Set(slog.LevelError)
+	p.cfg.Log = p.logger(env.Stderr, env.Stderr)
+	if err := p.complete(env); err != nil {
+		return err
+	}
+	return daemon.CheckState(ctx, p.cfg, int(p.checkState))
 }
 
 // mebibytes stores a number of MiB as bytes.

@@ -69,6 +69,12 @@ type VirtioFS struct {
 	// OrphanAfter is how long the daemon stays without a front-end when its
 	// parent has died or its socket's directory is gone; 0 for ever.
 	OrphanAfter time.Duration
+	// Argv is this program's command line without what belongs to one life of it, for
+	// an upgrade in place; empty: there is none.
+	Argv []string
+	// Continue is the descriptor of what a former life of this process left, 0 for
+	// none; see Argv.
+	Continue int
 }
 
 // FUSE is a mount of this host.

@@ -29,7 +29,7 @@ func (d *Daemon) Do(ctx context.Context, a api.Action) error {
 		return d.machine.fire(evStart, d.run)
 	case api.Exit:
 		return d.exit()
-	case api.SendFD:
+	case api.SendFD, api.Replace:
 		return d.tree.upgrade(ctx, a)
 	default:
 		return d.machine.fire(evTakeover, func() error { return d.tree.upgrade(ctx, a) })

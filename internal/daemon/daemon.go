@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vrafs/api"
@@ -35,7 +36,11 @@ type Daemon struct {
 	root      *mountfs.FS
 	overrides overrides
 	tree      transport
-	keeping   *keeping // nil: not a FUSE daemon
+	parent    atomic.Int64
+	keeping   *keeping               // nil: not a FUSE daemon
+	inherited *socket                // of the control API, of a former life; nil: there is none
+	control   atomic.Pointer[socket] // of the API, where there is no keeper
+	commands  gate                   // of what changes mounts and settings
 	network   *backends.Network
 
 	// end asks Wait to take everything down; its cause says why.
@@ -101,6 +106,7 @@ var (
 func Start(ctx context.Context, cfg Config) (*Daemon, error) {
 	ctx, end := context.WithCancelCause(ctx)
 	d := &Daemon{cfg: cfg, log: cfg.Log, o: cfg.Opener, ctx: ctx, end: end, machine: machine{log: cfg.Log}}
+	d.parent.Store(int64(parent))
 	err := d.start()
 	if err != nil {
 		end(err)
@@ -120,6 +126,9 @@ func (d *Daemon) start() error {
 	context.AfterFunc(d.ctx, func() { d.keeping.end(context.Cause(d.ctx)) })
 	if f := d.cfg.FUSE; f != nil && f.Resume {
 		return d.goOn()
+	}
+	if v := d.cfg.VirtioFS; v != nil && v.Continue > 0 {
+		return d.orClose(d.continueInPlace(v.Continue))
 	}
 	if d.cfg.Upgrade || d.predecessorDied() {
 		return d.orClose(d.listen())
@@ -247,7 +256,15 @@ func (d *Daemon) listen() error {
 func (d *Daemon) controlSocket() (*socket, error) {
 	k := d.keeping
 	if k == nil {
-		return listen(d.o, d.cfg.APISocket)
+		s := d.inherited
+		if s == nil {
+			var err error
+			if s, err = listen(d.o, d.cfg.APISocket); err != nil {
+				return nil, err
+			}
+		}
+		d.control.Store(s)
+		return s, nil
 	}
 	if s := k.sock.Load(); s != nil {
 		return s, nil
@@ -296,7 +313,8 @@ func (d *Daemon) Wait() error {
 	return nil
 }
 
-// parent is the process that started us, as it was when we started.
+// parent is the process that started us, as it was when we started. A former life of
+// this process may know better, see Daemon.parent.
 var parent = os.Getppid()
 
 // orphanWatch ends the daemon when nobody needs it any more.
@@ -306,7 +324,7 @@ func (d *Daemon) orphanWatch(connected func() bool) {
 		return
 	}
 	d.wg.Go(func() {
-		if watchOrphan(d.ctx, v.Socket, parent, v.OrphanAfter, connected) {
+		if watchOrphan(d.ctx, v.Socket, int(d.parent.Load()), v.OrphanAfter, connected) {
 			d.end(errOrphaned)
 		}
 	})

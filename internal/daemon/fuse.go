@@ -157,8 +157,11 @@ const upgradeLimit = 5 * time.Second
 func (f *fuse) upgrade(ctx context.Context, a api.Action) error {
 	ctx, cancel := context.WithTimeout(ctx, upgradeLimit)
 	defer cancel()
-	if a == api.SendFD {
+	switch a {
+	case api.SendFD:
 		return f.handOver(ctx)
+	case api.Replace:
+		return errUnsupported // a keeper or a supervisor does it
 	}
 	return f.takeOver(ctx)
 }

@@ -152,6 +152,7 @@ func (d *Daemon) Mount(_ context.Context, mountpoint string, cmd api.MountCmd) e
 	if err != nil {
 		return err
 	}
+	defer d.commands.enter()()
 	old, release := d.mounts.claim(place)
 	defer release()
 	if old != nil {
@@ -256,6 +257,7 @@ func (d *Daemon) withMount(mountpoint string, f func(*mounted) error) error {
 	if err != nil {
 		return err
 	}
+	defer d.commands.enter()()
 	m, release := d.mounts.claim(place)
 	defer release()
 	if m == nil {

@@ -85,6 +85,7 @@ func (d *Daemon) Override(id string) map[string]string { return d.overrides.get(
 // were renewed stay so. Back ends ask for registry_auth and proxy_url at every
 // request; the other values change nothing in this version.
 func (d *Daemon) SetOverride(id string, values map[string]string) error {
+	defer d.commands.enter()()
 	if err := d.overrides.set(id, values); err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ const (
 	tagTree    = tlv.Required | 3 // what is mounted and was, with its numbers (mountfs)
 	tagConn    = tlv.Tag(4)       // number of the FUSE connection, for a keeper
 	tagSet     = tlv.Tag(6)       // one for each value set over the API: id, key and value, with a NUL between
+	tagInPlace = tlv.Required | 7 // for a successor in the same process, see inplace.go
 	tagSocket  = tlv.Tag(5)       // device and inode of the control socket's name, 8 bytes each, for a keeper
 )
 
@@ -52,6 +53,7 @@ type savedState struct {
 	conn    uint64 // 0: not said
 	socket  []byte // nil: not said
 	set     []override
+	inPlace *inPlace // nil: for another process
 }
 
 func (s *savedState) encode() []byte {
@@ -67,6 +69,9 @@ func (s *savedState) encode() []byte {
 	if s.socket != nil {
 		e.Bytes(tagSocket, s.socket)
 	}
+	if s.inPlace != nil {
+		e.Nested(tagInPlace, s.inPlace.encode)
+	}
 	for _, v := range s.set {
 		e.Text(tagSet, v.id+"\x00"+v.key+"\x00"+v.value)
 	}
@@ -80,7 +85,7 @@ func decodeState(p []byte) (*savedState, error) {
 	if err != nil {
 		return nil, err
 	}
-	records, err := tlv.Records(body, tagBoot, tagSession, tagTree, tagConn, tagSocket, tagSet)
+	records, err := tlv.Records(body, tagBoot, tagSession, tagTree, tagConn, tagSocket, tagSet, tagInPlace)
 	if err != nil {
 		return nil, err
 	}
@@ -99,6 +104,10 @@ func decodeState(p []byte) (*savedState, error) {
 			}
 		case tagSocket:
 			s.socket = r.Value
+		case tagInPlace:
+			if s.inPlace, err = decodeInPlace(r.Value); err != nil {
+				return nil, err
+			}
 		case tagSet:
 			id, rest, _ := strings.Cut(string(r.Value), "\x00")
 			key, value, ok := strings.Cut(rest, "\x00")

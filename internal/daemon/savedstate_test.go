@@ -166,6 +166,9 @@ func TestGoldenStatesHaveEveryField(t *testing.T) {
 	for _, sample := range []any{*sampleState(), *sampleMount(), sampleMount().cmd} {
 		v := reflect.ValueOf(sample)
 		for i := range v.NumField() {
+			if name := v.Type().Field(i).Name; name == "inPlace" {
+				continue // only for the process that wrote it; see TestInPlaceStateKeepsItsForm
+			}
 			if v.Field(i).IsZero() {
 				t.Errorf("%v.%s is not part of the golden state", v.Type(), v.Type().Field(i).Name)
 			}

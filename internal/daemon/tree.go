@@ -87,7 +87,8 @@ func (d *Daemon) restore(state *savedState) error {
 	}
 	again := map[string]*mounted{}
 	var shared []*mounted
-	err := d.root.Load(state.tree, false, func(s mountfs.SavedMount) (mountfs.Mountable, mountfs.MountOptions, error) {
+	exact := state.inPlace != nil // nothing was served since
+	err := d.root.Load(state.tree, exact, func(s mountfs.SavedMount) (mountfs.Mountable, mountfs.MountOptions, error) {
 		m, err := d.reopen(s)
 		switch {
 		case err != nil:
@@ -120,6 +121,7 @@ func (d *Daemon) restore(state *savedState) error {
 	for _, got := range d.root.Mounts() {
 		if m := again[got.Path]; m != nil {
 			m.stats.Store(got.Stats)
+			m.restored.Store(!exact) // nobody need repeat a command to a process that lives on
 			d.restored(m)
 		} else if here := d.mounts.get(got.Path); here != nil {
 			here.stats.Store(got.Stats) // its counters are other ones now
@@ -145,6 +147,28 @@ func (d *Daemon) restored(m *mounted) {
 	}
 	m.start()
 	d.log.Info(m.kind + " filesystem mounted at " + m.place + ", as before")
+}
+
+// reopenAll opens everything that a state has mounted, shows it to nobody, and closes
+// it again. What can't be opened, or can't be handed over, is an error.
+func (d *Daemon) reopenAll(state *savedState) error {
+	var opened []*mounted
+	defer func() {
+		for _, m := range opened {
+			m.close()
+		}
+	}()
+	return d.root.Load(state.tree, true, func(s mountfs.SavedMount) (mountfs.Mountable, mountfs.MountOptions, error) {
+		if isSharedIdentity(s.Identity) {
+			return nil, mountfs.MountOptions{}, errors.New("the guest's files of a shared directory can't be handed over by this version")
+		}
+		m, err := d.reopen(s)
+		if err != nil {
+			return nil, mountfs.MountOptions{}, err
+		}
+		opened = append(opened, m)
+		return m.fs, m.options, nil
+	})
 }
 
 // take goes on with the guest of another host. Its state comes through a front-end

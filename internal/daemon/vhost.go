@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,14 @@ type vhost struct {
 	connected atomic.Bool
 
 	connections atomic.Uint64
+
+	handover  *vhostuser.Handover
+	replacing atomic.Bool          // an upgrade in place is under way
+	halted    atomic.Pointer[halt] // nil: serve goes on
+	front     []byte               // the session of a former life, to go on with; nil: none
+	began     int64                // when the pause of the upgrade began that we come from
+	lives     uint64               // of this process
+	pause     atomic.Int64         // of the last upgrade in place, in nanoseconds
 }
 
 func newVhost(d *Daemon) (*vhost, error) {
@@ -42,6 +51,9 @@ func newVhost(d *Daemon) (*vhost, error) {
 		return nil, err
 	}
 	v := &vhost{d: d, state: state}
+	if v.handover, err = vhostuser.NewHandover(); err != nil {
+		return nil, err
+	}
 	v.server = fusesrv.NewServer(d.root, fusesrv.Options{Changed: v.changed, Deadline: d.cfg.Limits.RequestTime})
 	d.shares.settings = v.server.Settings
 	d.root.Serve(v.server.Quiesce)
@@ -132,8 +144,17 @@ func (v *vhost) serve(ctx context.Context) error {
 	defer stop()
 	v.d.orphanWatch(v.connected.Load)
 	ln := v.d.patient(ctx, v.sock, "front-end not accepted")
+	switch {
+	case v.front != nil:
+		v.goOn(ctx)
+	case v.lives != 0:
+		v.resumedAfter()
+	}
 	for {
 		conn, err := ln.Accept()
+		if errors.Is(err, os.ErrDeadlineExceeded) && v.park(ctx) {
+			continue
+		}
 		if ctx.Err() != nil {
 			if err == nil {
 				_ = conn.Close()
@@ -150,13 +171,18 @@ func (v *vhost) serve(ctx context.Context) error {
 // session serves one front-end.
 func (v *vhost) session(ctx context.Context, conn *net.UnixConn) {
 	defer conn.Close()
+	v.d.limiter.Info(v.d.log, "front-end connected")
+	v.serveWith(func(o vhostuser.Options) error { return vhostuser.Serve(ctx, conn, v.dev, o) })
+}
+
+// serveWith serves one front-end with the daemon's options.
+func (v *vhost) serveWith(serve func(vhostuser.Options) error) {
 	v.connected.Store(true)
 	defer v.connected.Store(false)
 	v.connections.Add(1)
-	v.d.limiter.Info(v.d.log, "front-end connected")
 	o := v.d.cfg.VirtioFS
-	err := vhostuser.Serve(ctx, conn, v.dev, vhostuser.Options{
-		Log: v.d.log, Stats: &v.stats, AnyMemory: o.AnyMemory, MaxQueueSize: int(o.QueueSize),
+	err := serve(vhostuser.Options{
+		Log: v.d.log, Stats: &v.stats, AnyMemory: o.AnyMemory, MaxQueueSize: int(o.QueueSize), Handover: v.handover,
 	})
 	if err != nil && !errors.Is(err, context.Canceled) {
 		v.d.events.add("front-end: " + err.Error())
@@ -174,6 +200,7 @@ func (v *vhost) close(bool) {
 		v.state.remove()
 	}
 	v.dev.Close()
+	v.handover.Close()
 }
 
 // inflight is not offered, as in nydusd; /metrics counts pending requests.
@@ -181,8 +208,14 @@ func (v *vhost) inflight() ([]api.Inflight, error) { return nil, errUnsupported 
 
 func (v *vhost) abort(match func(fusesrv.Inflight) bool) int { return v.server.Abort(match) }
 
-// upgrade: the session lives in the front-end's socket, which nobody can pass on.
-func (v *vhost) upgrade(context.Context, api.Action) error { return errUnsupported }
+// upgrade replaces the program in place. The session lives in the front-end's socket,
+// which no supervisor can have.
+func (v *vhost) upgrade(ctx context.Context, a api.Action) error {
+	if a == api.Replace {
+		return v.replace(ctx)
+	}
+	return errUnsupported
+}
 
 // families are the counters of the protocol and of the requests as a whole.
 func (v *vhost) families(s *familySet) {
@@ -191,6 +224,8 @@ func (v *vhost) families(s *familySet) {
 		connected = 1
 	}
 	s.gauge("vrafs_frontend_connected", "1 while a front-end is connected.", connected)
+	s.counter("vrafs_upgrades_total", "Upgrades in place in the life of this process.", v.lives)
+	s.gauge("vrafs_upgrade_pause_seconds", "How long requests stood still at the last upgrade in place.", time.Duration(v.pause.Load()).Seconds())
 	s.counter("vrafs_frontend_connections_total", "Front-ends that connected.", v.connections.Load())
 	s.counter("vrafs_vhostuser_messages_total", "Messages of front-ends.", v.stats.Messages.Load())
 	s.counter("vrafs_vhostuser_protocol_errors_total", "Connections that ended by a protocol error.", v.stats.ProtocolErrors.Load())

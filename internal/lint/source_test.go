@@ -107,7 +107,7 @@ var opensByPath = []string{
 // startsPrograms are the files that may: the set-uid program which mounts for users,
 // before anything is served and after, and this program itself, as keeper and
 // successor.
-var startsPrograms = []string{"fusesrv/devfuse/helper.go", "internal/keeper/program.go"}
+var startsPrograms = []string{"fusesrv/devfuse/helper.go", "internal/keeper/program.go", "internal/daemon/successor.go"}
 
 func TestServingCodeOpensThroughTheOpener(t *testing.T) {
 	tr := load(t)
