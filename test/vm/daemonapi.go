@@ -8,6 +8,9 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
+	"time"
 )
 
 // Config is the configuration for an image whose blobs are in blobDir.
@@ -70,6 +73,56 @@ func (d *Daemon) Mount(ctx context.Context, place, bootstrap, blobDir string) er
 	return d.API(ctx, http.MethodPost, "/api/v1/mount?mountpoint="+url.QueryEscape(place), map[string]any{
 		"fs_type": "rafs", "source": bootstrap, "config": string(Config(place, blobDir, d.opts.CacheDir)),
 	}, nil)
+}
+
+// Upgrade has the daemon become the program at its path, and waits until requests are
+// served again, for the n-th time. It returns how long they stood still.
+func (d *Daemon) Upgrade(ctx context.Context, n int) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, daemonDeadline)
+	defer cancel()
+	if err := d.API(ctx, http.MethodPut, "/api/v1/daemon/upgrade", nil, nil); err != nil {
+		return 0, err
+	}
+	for {
+		d.client.CloseIdleConnections() // they lead to the former program
+		text, err := d.metrics(ctx)
+		if ctx.Err() != nil {
+			return 0, fmt.Errorf("no upgrade within %v: %w", daemonDeadline, err)
+		}
+		if seconds, ok := strings.CutPrefix(lineOf(text, "vrafs_upgrade_pause_seconds "), "vrafs_upgrade_pause_seconds "); ok && lineOf(text, fmt.Sprintf("vrafs_upgrades_total %d", n)) != "" && seconds != "0" {
+			pause, err := strconv.ParseFloat(seconds, 64)
+			return time.Duration(pause * float64(time.Second)), err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// metrics is the daemon's Prometheus text.
+func (d *Daemon) metrics(ctx context.Context) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://vrafsd/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := d.client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
+	return string(text), err
+}
+
+// lineOf is the line of text that begins with something, "" if there is none.
+func lineOf(text, begin string) string {
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, begin) {
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
 }
 
 // Unmount takes the image at place away.

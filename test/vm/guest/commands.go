@@ -37,6 +37,7 @@ func init() {
 		guestapi.Write:     typed(doWrite),
 		guestapi.Mkdir:     typed(doMkdir),
 		guestapi.List:      typed(doList),
+		guestapi.IDs:       typed(doIDs),
 		guestapi.Reboot:    typed(doReboot),
 		guestapi.PowerOff:  typed(doPowerOff),
 	}

@@ -66,6 +66,7 @@ const (
 	Write     Command = "write"     // WriteArgs -> nothing
 	Mkdir     Command = "mkdir"     // PathArgs -> nothing: with its parents
 	List      Command = "list"      // PathArgs -> ListResult
+	IDs       Command = "ids"       // PathArgs -> IDsResult
 	Reboot    Command = "reboot"    // nothing -> no answer, a hello follows
 	PowerOff  Command = "poweroff"  // nothing -> no answer
 )
@@ -194,6 +195,12 @@ type Figure struct {
 type WriteArgs struct {
 	Path string `json:"path"`
 	Data string `json:"data"`
+}
+
+// IDsResult says whether device and inode numbers tell the files of a tree apart.
+type IDsResult struct {
+	Files int      `json:"files"`
+	Lines []string `json:"lines,omitempty"` // of unlike files with the same numbers, at most MaxLines
 }
 
 // ListResult has the names in a directory, sorted.
