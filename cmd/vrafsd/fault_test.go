@@ -153,15 +153,19 @@ func (m *spoiled) check(row *faultRow) {
 	}
 	set(-1)
 	var readers sync.WaitGroup
+	var failed atomic.Int64
 	for _, name := range []string{"f2", "f3", "f4", "f5"} {
 		readers.Go(func() {
-			if err := m.read(name); (err == nil) != (row.event == "") {
-				m.t.Errorf("a fault that stays: %s: %v", name, err)
+			if m.read(name) != nil {
+				failed.Add(1)
 			}
 		})
 	}
 	readers.Wait()
-	if row.fault != nil && m.proxy.Struck() == 0 {
+	if n := failed.Load(); row.event == "" && n > 0 || row.event != "" && (n == 0 || n < 4 && !row.partial) {
+		m.t.Errorf("a fault that stays: %d of 4 reads failed", n)
+	}
+	if row.fault != nil && !row.evaded && m.proxy.Struck() == 0 {
 		m.t.Error("the fault struck nothing: the test shows nothing")
 	}
 	if row.event != "" {
