@@ -113,6 +113,13 @@ func pass(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// carried is how many bytes were put on the line so far.
+func (l *line) carried() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bytes
+}
+
 // requests are those so far.
 func (l *line) requests() []asked {
 	l.mu.Lock()

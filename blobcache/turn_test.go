@@ -171,6 +171,11 @@ func TestPrefetchMakesWay(t *testing.T) {
 				if took := timed(func() { e.check(s.all()[tt.chunk:][:1]) }); took > tt.most {
 					t.Errorf("took %v, want %v", took, tt.most)
 				}
+				before := l.carried()
+				<-time.After(minCalm / 2) // too early for another prefetch
+				if n := l.carried() - before; (n > 2*parcel) == (tt.chunk == 900) {
+					t.Errorf("%d bytes of the prefetch came afterwards", n)
+				}
 			})
 		})
 	}
