@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"vrafs/config"
 	"vrafs/internal/cli"
@@ -19,6 +20,8 @@ type kataTool struct {
 	containerd   uint
 	file         string
 	options      []string
+	device       kata.Device
+	qmp, clh     string
 }
 
 func newKata() *cli.Command {
@@ -47,7 +50,51 @@ func newKata() *cli.Command {
 				Set: func(v string) error { k.options = append(k.options, strings.Split(v, ",")...); return nil }}},
 			Run: k.extraoption,
 		},
+		{
+			Name: "attach", About: "Plug a daemon's device into a running machine",
+			Args: k.deviceArg(),
+			Options: append(k.machineOptions(),
+				&cli.Option{Long: "sock", Value: "socket", Help: "The daemon's vhost-user socket, an absolute path", Required: true, Set: cli.Str(&k.device.Socket)},
+				&cli.Option{Long: "tag", Value: "tag", Help: "What the guest mounts", Required: true, Set: cli.Str(&k.device.Tag)},
+				&cli.Option{Long: "bus", Value: "bus", Help: "QEMU's bus to plug it in (default: QEMU's choice; machine q35 needs a root port)", Set: cli.Str(&k.device.Bus)}),
+			Run: k.attach,
+		},
+		{Name: "detach", About: "Take a device away again", Args: k.deviceArg(), Options: k.machineOptions(), Run: k.detach},
 	}}
+}
+
+func (k *kataTool) deviceArg() []*cli.Arg {
+	return []*cli.Arg{{Name: "ID", Help: "The device's name in the hypervisor", Required: true, Set: cli.Str(&k.device.ID)}}
+}
+
+func (k *kataTool) machineOptions() []*cli.Option {
+	return []*cli.Option{
+		{Long: "qmp", Value: "socket", Help: "QEMU's monitor (-qmp unix:SOCKET,server=on,wait=off)", RequiredUnless: []string{"clh"}, Conflicts: []string{"clh"}, Set: cli.Str(&k.qmp)},
+		{Long: "clh", Value: "socket", Help: "Cloud Hypervisor's API (--api-socket)", Set: cli.Str(&k.clh)},
+	}
+}
+
+// hotplugLimit is how long a guest may take to let go of a device.
+const hotplugLimit = time.Minute
+
+// machine is the one that the options name.
+func (k *kataTool) machine() kata.Hypervisor {
+	if k.clh != "" {
+		return kata.CloudHypervisor{API: k.clh}
+	}
+	return kata.QEMU{QMP: k.qmp}
+}
+
+func (k *kataTool) attach(ctx context.Context, _ *cli.Env) error {
+	ctx, cancel := context.WithTimeout(ctx, hotplugLimit)
+	defer cancel()
+	return k.machine().AttachFS(ctx, k.device)
+}
+
+func (k *kataTool) detach(ctx context.Context, _ *cli.Env) error {
+	ctx, cancel := context.WithTimeout(ctx, hotplugLimit)
+	defer cancel()
+	return k.machine().DetachFS(ctx, k.device.ID)
 }
 
 func (k *kataTool) config(_ context.Context, env *cli.Env) error {

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"vrafs/internal/testenv"
+	"vrafs/kata"
 	"vrafs/test/vm/guestapi"
 )
 
@@ -98,8 +99,12 @@ func (m *Machine) run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
+	args, err := m.opts.arguments(m.Dir)
+	if err != nil {
+		return err
+	}
 	ctx, m.stop = context.WithCancelCause(ctx)
-	m.cmd = exec.CommandContext(ctx, program, m.opts.arguments(m.Dir)...)
+	m.cmd = exec.CommandContext(ctx, program, args...)
 	m.cmd.Stdout, m.cmd.Stderr = log, log
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := m.cmd.Start(); err != nil {
@@ -224,6 +229,11 @@ func (m *Machine) Call(cmd guestapi.Command, args, result any) error {
 		return err
 	}
 	return m.Receive(cmd, result)
+}
+
+// Hypervisor attaches and detaches devices while the machine runs.
+func (m *Machine) Hypervisor() kata.Hypervisor {
+	return kata.QEMU{QMP: filepath.Join(m.Dir, qmpSocket)}
 }
 
 // Pause stops the guest's CPUs, and with them the device: the front-end takes the

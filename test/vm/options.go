@@ -3,6 +3,8 @@ package vm
 import (
 	"fmt"
 	"path/filepath"
+
+	"vrafs/kata"
 )
 
 // Options describe a machine.
@@ -66,10 +68,11 @@ const (
 	initramfsFile = "initramfs"
 	controlSocket = "control.sock"
 	monitorSocket = "monitor.sock"
+	qmpSocket     = "qmp.sock" // QEMU listens there
 )
 
 // arguments is QEMU's command line for a machine whose files are in dir.
-func (o *Options) arguments(dir string) []string {
+func (o *Options) arguments(dir string) ([]string, error) {
 	memory := fmt.Sprintf("size=%dM", o.MemMB)
 	if o.PlugMB > 0 {
 		memory += fmt.Sprintf(",slots=4,maxmem=%dM", o.MemMB+o.PlugMB)
@@ -83,10 +86,15 @@ func (o *Options) arguments(dir string) []string {
 		"-serial", "file:" + filepath.Join(dir, consoleFile),
 		"-chardev", "socket,id=control,path=" + filepath.Join(dir, controlSocket), "-serial", "chardev:control",
 		"-chardev", "socket,id=monitor,path=" + filepath.Join(dir, monitorSocket), "-mon", "chardev=monitor,mode=control",
+		"-qmp", "unix:" + filepath.Join(dir, qmpSocket) + ",server=on,wait=off",
 	}
 	for i, f := range o.Filesystems {
-		args = append(args, "-chardev", fmt.Sprintf("socket,id=fs%d,path=%s", i, f.Socket), "-device",
-			fmt.Sprintf("vhost-user-fs-pci,chardev=fs%d,tag=%s,num-request-queues=%d,queue-size=%d,packed=%t", i, f.Tag, f.Queues, f.QueueSize, f.Packed))
+		device, err := kata.QEMUArguments(kata.Device{ID: fmt.Sprintf("fs%d", i), Tag: f.Tag, Socket: f.Socket, Queues: f.Queues, QueueSize: f.QueueSize})
+		if err != nil {
+			return nil, err
+		}
+		device[len(device)-1] += fmt.Sprintf(",packed=%t", f.Packed)
+		args = append(args, device...)
 	}
-	return args
+	return args, nil
 }
