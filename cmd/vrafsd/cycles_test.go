@@ -78,7 +78,7 @@ func TestMountCyclesLeakNothing(t *testing.T) {
 }
 
 // What a process holds.
-type holdings struct{ fds, maps, rss int } // rss in KiB
+type holdings struct{ fds, maps, threads, rss int } // rss in KiB
 
 func (p *process) holds(t *testing.T) (n holdings) {
 	t.Helper()
@@ -98,6 +98,7 @@ func (p *process) holds(t *testing.T) (n holdings) {
 	n = holdings{fds: len(fds), maps: strings.Count(string(maps), "\n")}
 	for line := range strings.Lines(string(status)) {
 		_, _ = fmt.Sscanf(line, "RssAnon: %d kB", &n.rss)
+		_, _ = fmt.Sscanf(line, "Threads: %d", &n.threads)
 	}
 	return n
 }
