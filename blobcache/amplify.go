@@ -101,11 +101,10 @@ func (v *view) ahead(c *rafs.Chunk, near *Near) (anywhere, inFile uint64) {
 	return anywhere, anywhere
 }
 
-// amplify adds the missing neighbours of the last flight: those that follow it in its
+// amplify adds the missing neighbours of a flight: those that follow it in its
 // blob, and where there are few of them those before it, but no more than half of what a
 // round trip is worth: whoever waits has to wait for these.
-func (v *view) amplify(o *openView, t *tables, list []*flight, near *Near) []*flight {
-	first := list[len(list)-1]
+func (v *view) amplify(o *openView, t *tables, list []*flight, first *flight, near *Near) []*flight {
 	if v.cache.store.opt.Amplify == 0 || first.local || t.index == nil && t.meta == nil {
 		return list
 	}
@@ -129,11 +128,16 @@ func (v *view) amplify(o *openView, t *tables, list []*flight, near *Near) []*fl
 			return false
 		}
 		f, made, err := v.start(o, t, spanOf(&c), Sometime)
-		if err != nil || !made {
+		if err != nil || f == nil {
 			return false
 		}
-		f.along = true
-		list = append(list, f)
+		fetched := v.cache.store.sched.alongside(f) // perhaps of a prefetch that waits
+		if made {
+			list = append(list, f)
+		}
+		if !fetched {
+			return false
+		}
 		lo, hi = min(lo, c.CompressedOff), max(hi, f.end())
 		return true
 	}

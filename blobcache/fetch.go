@@ -176,7 +176,10 @@ func (p *plan) want(s *rafs.Span, h *Held) error {
 		return err
 	}
 	if made {
-		p.fresh = p.v.amplify(p.o, p.t, append(p.fresh, f), &p.near)
+		p.fresh = append(p.fresh, f)
+	}
+	if f != nil && (made || p.c.store.sched.alongside(f)) {
+		p.fresh = p.v.amplify(p.o, p.t, p.fresh, f, &p.near)
 	}
 	if f == nil {
 		p.v.misses.wanted()

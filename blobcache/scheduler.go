@@ -56,6 +56,9 @@ func (s *scheduler) join(key flightKey, u Urgency, fresh func() (*flight, error)
 	}
 	if f = s.flights[key]; f != nil {
 		if u > f.urgency {
+			if u == now && f.batch == nil {
+				f.ripe = time.Now().Add(f.view.cache.link.gather()) // its neighbours may come
+			}
 			s.raise(f, u)
 			s.wake() // it may be pending behind others
 		}
@@ -80,6 +83,18 @@ func (s *scheduler) raise(f *flight, u Urgency) {
 		f.batch.urgency = now
 		close(f.batch.wanted)
 	}
+}
+
+// alongside has a flight read along with another; false if it isn't to be fetched, or is
+// under way.
+func (s *scheduler) alongside(f *flight) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.local || f.batch != nil {
+		return false
+	}
+	f.along = true
+	return true
 }
 
 // submit makes flights pending and sees to it that they are taken.

@@ -181,6 +181,24 @@ func TestPrefetchMakesWay(t *testing.T) {
 	}
 }
 
+// TestMissesTakeNeighboursAlongBesideAPrefetch that wants them, too.
+func TestMissesTakeNeighboursAlongBesideAPrefetch(t *testing.T) {
+	s := makeSample(t, blobSpec{id: "one", sizes: sizes(400, 10_000)})
+	onLine(t, s, Options{Amplify: 1 << 20}, func(t *testing.T, e *env, l *line) {
+		e.check(s.all()[:1])
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- e.prefetchBlob(ctx, 0) }()
+		synctest.Wait()
+		e.check(s.all()[300:301])
+		if !slices.ContainsFunc(l.requests(), func(a asked) bool { return a.off == s.stored(300) && a.size >= 10*10_000 }) {
+			t.Error("a chunk was asked for alone")
+		}
+		cancel()
+		<-ended
+	})
+}
+
 func TestPausedPrefetchAsksForNothing(t *testing.T) {
 	s := makeSample(t, blobSpec{id: "one", sizes: sizes(400, 30_000)})
 	onLine(t, s, Options{}, func(t *testing.T, e *env, l *line) {
