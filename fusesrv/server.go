@@ -127,7 +127,7 @@ func (s *Server) dispatch(w *Worker, r *Request, in stream) syscall.Errno {
 	if e := w.load(r, in); e != 0 {
 		return e
 	}
-	if r.op.out > w.reply.out.total-OutHeaderSize {
+	if r.op.out != noReply && r.op.out > w.reply.out.total-OutHeaderSize {
 		return syscall.EINVAL // before the FS gives away what could not be delivered
 	}
 	return r.op.call(w)
