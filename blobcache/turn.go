@@ -11,8 +11,6 @@ const (
 	minCalm   = 50 * time.Millisecond
 	// longest is how long class Sometime is kept waiting by others.
 	longest = time.Second
-	// trickle bounds what is let go after that, in bytes.
-	trickle = 256 << 10
 )
 
 // next chooses the pending flight that a request is to be made of. If there is none that

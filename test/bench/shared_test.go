@@ -84,7 +84,6 @@ type churn struct {
 	run      uint64
 	n, step  int
 	node, fh uint64
-	args     []byte
 }
 
 // churns numbers the runs: one that ends between two requests leaves its file.

@@ -18,7 +18,6 @@ import (
 
 // A variant is how an image is served.
 type variant struct {
-	name     string
 	amplify  uint64 // amplify_io, bytes
 	prefetch map[string]any
 	list     string         // text of --prefetch-files; or empty
