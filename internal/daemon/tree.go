@@ -20,7 +20,11 @@ func (d *Daemon) build() error {
 	// What is on the connection is decided once, for its life: without a bootstrap
 	// on the command line anything may be mounted later.
 	only := d.cfg.Root.Bootstrap != "" && (v == nil || !v.Hybrid)
-	d.shares.init(d.cfg.Writeback)
+	// With the writeback cache Linux sends a FLUSH for each close(2), also of files that
+	// need none (FOPEN_NOFLUSH): not where nothing can be written. A process that starts
+	// a successor would wait for it there, if it has files of the mount open.
+	writable := !only && (v != nil || d.cfg.FUSE != nil && d.cfg.FUSE.Writable)
+	d.shares.init(d.cfg.Writeback && writable)
 	d.root = mountfs.New(mountfs.Options{ImagesOnly: only, NoOpen: only, Flags: d.shares.flags(),
 		Stale: func(parent uint64, name string) { d.tree.stale(parent, name) }})
 	switch {
