@@ -68,7 +68,7 @@ func (b *blobFile) openData(o opener.Opener, path string) (fresh bool, err error
 	f, err := patient{o}.Open(path, os.O_RDWR|os.O_CREATE, 0o644)
 	writable := err == nil
 	if errors.Is(err, unix.EROFS) || errors.Is(err, fs.ErrPermission) {
-		f, err = patient{o}.Open(path, os.O_RDONLY, 0)
+		f, err = readOnly(o, path, err)
 	}
 	if err != nil {
 		return false, err
@@ -83,6 +83,16 @@ func (b *blobFile) openData(o opener.Opener, path string) (fresh bool, err error
 	}
 	b.data, b.fd, b.writable = f, int(f.Fd()), writable
 	return fresh, nil
+}
+
+// readOnly opens a data file that may not be written. If there is none, what forbids to
+// make one is the trouble.
+func readOnly(o opener.Opener, path string, forbidden error) (*os.File, error) {
+	f, err := patient{o}.Open(path, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = forbidden
+	}
+	return f, err
 }
 
 // fitData extends a data file that is too short (section 5.1).
