@@ -103,7 +103,8 @@ func (v *view) ahead(c *rafs.Chunk, near *Near) (anywhere, inFile uint64) {
 
 // amplify adds the missing neighbours of a flight: those that follow it in its
 // blob, and where there are few of them those before it, but no more than half of what a
-// round trip is worth: whoever waits has to wait for these.
+// round trip is worth: whoever waits has to wait for these. Slices of its own unit come with
+// it in any case, and would bring the whole unit once more if they came alone.
 func (v *view) amplify(o *openView, t *tables, list []*flight, first *flight, near *Near) []*flight {
 	if v.cache.store.opt.Amplify == 0 || first.local || t.index == nil && t.meta == nil {
 		return list
@@ -124,7 +125,7 @@ func (v *view) amplify(o *openView, t *tables, list []*flight, first *flight, ne
 			unknown++
 			return unknown < maxUnknown
 		}
-		if !fits(&c) {
+		if !first.sharesUnit(&c) && !fits(&c) {
 			return false
 		}
 		f, made, err := v.start(o, t, spanOf(&c), Sometime)

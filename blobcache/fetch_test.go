@@ -222,6 +222,25 @@ func TestAmplifyTakesNeighboursAlong(t *testing.T) {
 	}
 }
 
+// TestUnitsAreFetchedOnceForAllTheirSlices, also where a unit is longer than what is read
+// along with a miss.
+func TestUnitsAreFetchedOnceForAllTheirSlices(t *testing.T) {
+	s := makeSample(t, blobSpec{id: "one", sizes: sizes(16, 50_000), comp: rafs.CompressorZstd, batch: 8})
+	e := faulted(t, s, Options{Amplify: 100_000}, func(backendtest.Read) backendtest.Fault { return backendtest.Fault{} })
+	e.check(s.all()[5:6])
+	first := e.cache.Stats().Requests // blob.meta's among them
+	for _, i := range []int{0, 7, 3} {
+		e.check(s.all()[i : i+1])
+	}
+	if n := e.cache.Stats().Requests - first; n != 0 {
+		t.Errorf("%d more requests for the same unit", n)
+	}
+	e.check(s.all()[8:9])
+	if n := e.cache.Stats().Requests - first; n != 1 {
+		t.Errorf("%d requests for the next unit", n)
+	}
+}
+
 func TestBytesInFlightAreBounded(t *testing.T) {
 	s := makeSample(t, blobSpec{id: "one", sizes: sizes(40, 50_000)})
 	var now, most atomic.Int64

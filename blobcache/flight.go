@@ -42,9 +42,12 @@ type flight struct {
 func (f *flight) end() uint64 { return f.chunk.CompressedOff + uint64(f.chunk.CompressedSize) }
 
 // sameUnit reports whether f and g are slices of one batch or zran unit.
-func (f *flight) sameUnit(g *flight) bool {
-	return f.chunk.UnitSize != 0 && g.chunk.UnitSize != 0 &&
-		f.chunk.Unit == g.chunk.Unit && f.chunk.UnitSize == g.chunk.UnitSize && f.chunk.CompressedOff == g.chunk.CompressedOff
+func (f *flight) sameUnit(g *flight) bool { return f.sharesUnit(&g.chunk) }
+
+// sharesUnit reports whether a chunk is a slice of the unit that the flight's is of.
+func (f *flight) sharesUnit(c *rafs.Chunk) bool {
+	return f.chunk.UnitSize != 0 && c.UnitSize != 0 &&
+		f.chunk.Unit == c.Unit && f.chunk.UnitSize == c.UnitSize && f.chunk.CompressedOff == c.CompressedOff
 }
 
 // errorf wraps err with the name of the chunk.
