@@ -404,7 +404,7 @@ func FuzzBody(f *testing.F) {
 		tg := targets[int(n)%len(targets)]
 		r, err := http.NewRequest(tg.method, "http://unix"+tg.path, strings.NewReader(string(body)))
 		if err != nil {
-			t.Skip()
+			t.Fatal(err) // the fuzzed bytes are in none of what it looks at
 		}
 		r.URL.RawQuery = raw
 		w := recorder{header: http.Header{}}

@@ -21,7 +21,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -63,15 +62,16 @@ var errInterrupted = errors.New("interrupted")
 func runCommand(ctx context.Context, argv []string) (status int) {
 	debug.SetPanicOnFault(true)
 	defer func() {
-		if r := recover(); r != nil {
-			if _, ok := r.(interface {
-				runtime.Error
-				Addr() uintptr
-			}); !ok {
-				panic(r)
-			}
-			status = cli.Report(errors.New("the image was truncated while it was read"), os.Stdout, os.Stderr)
+		var err error
+		switch r := recover().(type) {
+		case nil:
+			return
+		case interface{ Addr() uintptr }:
+			err = errors.New("the image was truncated while it was read")
+		default:
+			err = fmt.Errorf("internal error: %v\n%s", r, debug.Stack())
 		}
+		status = cli.Report(err, os.Stdout, os.Stderr)
 	}()
 	err := execute(ctx, argv)
 	if err != nil && ctx.Err() != nil {
