@@ -67,15 +67,16 @@ const convertParallel = 2
 // and recipe give the same digests, whatever is found, wherever it was interrupted, and
 // however many layers are converted at a time.
 func Convert(ctx context.Context, src, dst Ref, o ConvertOptions) (*ConvertResult, error) {
-	if err := checkDest(dst); err != nil {
-		return nil, err
+	others := slices.Clone(o.Caches)
+	if o.ChunkDict != nil {
+		others = append(others, *o.ChunkDict)
 	}
-	from, err := Open(ctx, src, Options{Access: o.From})
+	r, err := openRoute(ctx, src, dst, routeOptions{from: o.From, to: o.To, parallel: o.Parallel, usual: convertParallel, progress: o.Progress, others: others})
 	if err != nil {
 		return nil, err
 	}
-	defer from.Close()
-	c := &converter{o: o, src: src, dst: dst, from: from, records: records{o.Records}}
+	defer r.close()
+	c := &converter{route: r, o: o, records: records{o.Records}}
 	defer c.close()
 	if err := c.open(ctx); err != nil {
 		return nil, err
@@ -88,10 +89,8 @@ func Convert(ctx context.Context, src, dst Ref, o ConvertOptions) (*ConvertResul
 
 // A converter is one conversion under way.
 type converter struct {
+	*route
 	o           ConvertOptions
-	src, dst    Ref
-	from        *Repo
-	to          target
 	dict        *dictionary // nil if there is none
 	records     records
 	cacheImages []*Image
@@ -99,18 +98,8 @@ type converter struct {
 	res         ConvertResult
 }
 
-// open opens the target, the chunk dictionary and the caches.
+// open opens the chunk dictionary and the caches.
 func (c *converter) open(ctx context.Context) (err error) {
-	others := append([]Ref{c.src}, c.o.Caches...)
-	if c.o.ChunkDict != nil {
-		others = append(others, *c.o.ChunkDict)
-	}
-	if c.to, err = create(ctx, c.dst, &c.o.To, others...); err != nil {
-		return err
-	}
-	if _, one := c.to.(*archiveTarget); one {
-		c.o.Parallel = 1 // a tar has one end, and should be the same every time
-	}
 	if c.o.ChunkDict != nil {
 		if c.dict, err = openDictionary(ctx, *c.o.ChunkDict, c.o.From); err != nil {
 			return fmt.Errorf("chunk dictionary: %w", err)
@@ -119,10 +108,8 @@ func (c *converter) open(ctx context.Context) (err error) {
 	return c.openCaches(ctx)
 }
 
+// close releases the chunk dictionary and the caches.
 func (c *converter) close() {
-	if c.to != nil {
-		_ = c.to.close() // what counts was reported when it was finished
-	}
 	if c.dict != nil {
 		c.dict.im.Close()
 	}
@@ -169,15 +156,8 @@ func (c *converter) run(ctx context.Context) error {
 	if raw, d, err = c.root(ctx, sources, made, raw, d); err != nil {
 		return err
 	}
-	if err := c.to.tag(ctx, raw, d, c.dst.Tag); err != nil {
-		return err
-	}
-	if err := c.to.finish(ctx); err != nil {
-		return err
-	}
-	c.res.Ref, c.res.Digest = c.dst.WithDigest(d.Digest), d.Digest
-	c.o.Progress.tell(Event{What: "image", Name: c.dst.String(), State: StateDone, Result: d.Digest.String()})
-	return nil
+	c.res.Ref, c.res.Digest, err = c.finish(ctx, raw, d)
+	return err
 }
 
 // wanted is the manifests of an index that are to be converted.
@@ -215,7 +195,7 @@ func (c *converter) root(ctx context.Context, sources, made []Descriptor, raw []
 		x.MediaType = MediaTypeDockerList
 	}
 	if c.o.MergePlatform {
-		copier := &copier{from: c.from, src: c.src, to: c.to, o: CopyOptions{Progress: c.o.Progress}, seen: map[digest.Digest]bool{}}
+		copier := newCopier(c.route, CopyOptions{})
 		for i := range sources {
 			s := sources[i]
 			raw, d, err := c.from.document(ctx, c.src.WithDigest(s.Digest), &s)
@@ -306,15 +286,11 @@ func (c *converter) layers(ctx context.Context, im *Image) (all []*convertedLaye
 			distinct = append(distinct, l)
 		}
 	}
-	limit := c.o.Parallel
-	if limit <= 0 {
-		limit = convertParallel
-	}
 	done := make([]*convertedLayer, len(distinct))
-	err = each(ctx, len(distinct), limit, func(ctx context.Context, i int) error {
+	err = each(ctx, len(distinct), c.parallel, func(ctx context.Context, i int) error {
 		l, err := c.layer(ctx, im, distinct[i])
 		if err == nil && c.o.Recipe.Ref {
-			_, err = transfer(ctx, c.from, c.to, distinct[i], c.o.Progress)
+			_, err = transfer(ctx, c.from, c.to, distinct[i], c.progress)
 		}
 		if err != nil {
 			return fmt.Errorf("layer %s: %w", distinct[i].Digest, err)

@@ -32,7 +32,7 @@ func (c *converter) layer(ctx context.Context, im *Image, d Descriptor) (*conver
 			}
 			if l != nil {
 				event.State, event.Result, event.Size = StateReused, l.Blob.String(), l.Size
-				c.o.Progress.tell(event)
+				c.progress.tell(event)
 				return l, nil
 			}
 		}
@@ -51,7 +51,7 @@ func (c *converter) layer(ctx context.Context, im *Image, d Descriptor) (*conver
 		}
 	}
 	event.State, event.Result, event.Size = StateDone, l.Blob.String(), l.Size
-	c.o.Progress.tell(event)
+	c.progress.tell(event)
 	return l, nil
 }
 
@@ -67,7 +67,7 @@ func (c *converter) convert(ctx context.Context, im *Image, d Descriptor, recipe
 		return nil, err
 	}
 	defer up.abort()
-	in := c.o.Progress.reading(rc, Event{What: "layer", Name: d.Digest.String(), Total: d.Size})
+	in := c.progress.reading(rc, Event{What: "layer", Name: d.Digest.String(), Total: d.Size})
 	in = &contextReader{ctx, in}
 	typ := build.TypeTar
 	if c.o.Recipe.Ref {
@@ -145,7 +145,7 @@ func (c *converter) bring(ctx context.Context, d Descriptor, rec *record) (bool,
 		if _, ok := im.find(d.Digest); !ok {
 			continue
 		}
-		if _, err := transfer(ctx, im.repo, c.to, d, c.o.Progress); !errors.Is(err, ErrNotFound) {
+		if _, err := transfer(ctx, im.repo, c.to, d, c.progress); !errors.Is(err, ErrNotFound) {
 			return err == nil, err
 		}
 	}

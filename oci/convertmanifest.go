@@ -107,7 +107,7 @@ func (c *converter) dictLayers(ctx context.Context, layers []*convertedLayer, bl
 		if !ok {
 			return nil, fmt.Errorf("%w: chunk dictionary %s refers to blob %s, which it does not list", ErrCorrupt, c.o.ChunkDict, id)
 		}
-		if _, err := transfer(ctx, c.dict.im.repo, c.to, d, c.o.Progress); err != nil {
+		if _, err := transfer(ctx, c.dict.im.repo, c.to, d, c.progress); err != nil {
 			return nil, fmt.Errorf("blob %s of the chunk dictionary: %w", id, err)
 		}
 		list = append(list, Descriptor{MediaType: MediaTypeNydusBlob, Digest: d.Digest, Size: d.Size, Annotations: map[string]string{AnnotationNydusBlob: "true"}})

@@ -44,45 +44,34 @@ const copyParallel = 3
 // stay. Blobs that are there are not sent again, and the name comes last: a copy that
 // was interrupted goes on where it was, and nobody sees it before it is whole.
 func Copy(ctx context.Context, src, dst Ref, o CopyOptions) (*CopyResult, error) {
-	if err := checkDest(dst); err != nil {
-		return nil, err
-	}
-	from, err := Open(ctx, src, Options{Access: o.From})
+	r, err := openRoute(ctx, src, dst, routeOptions{from: o.From, to: o.To, parallel: o.Parallel, usual: copyParallel, progress: o.Progress})
 	if err != nil {
 		return nil, err
 	}
-	defer from.Close()
-	t, err := create(ctx, dst, &o.To, src)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = t.close() }()
-	c := &copier{from: from, src: src, to: t, o: o, seen: map[digest.Digest]bool{}}
+	defer r.close()
+	c := newCopier(r, o)
 	raw, d, err := c.root(ctx)
 	if err == nil {
-		err = t.tag(ctx, raw, d, dst.Tag)
-	}
-	if err == nil {
-		err = t.finish(ctx)
+		c.res.Ref, c.res.Digest, err = r.finish(ctx, raw, d)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("copy %s to %s: %w", src, dst, err)
 	}
-	c.res.Ref, c.res.Digest = dst.WithDigest(d.Digest), d.Digest
-	o.Progress.tell(Event{What: "image", Name: dst.String(), State: StateDone, Result: d.Digest.String()})
 	return &c.res, nil
 }
 
 // A copier is one copy under way.
 type copier struct {
-	from *Repo
-	src  Ref
-	to   target
-	o    CopyOptions
+	*route
+	o CopyOptions
 
 	mu   sync.Mutex
 	seen map[digest.Digest]bool
 	res  CopyResult
+}
+
+func newCopier(r *route, o CopyOptions) *copier {
+	return &copier{route: r, o: o, seen: map[digest.Digest]bool{}}
 }
 
 // root copies everything below what the reference names, and returns the document that
@@ -214,11 +203,7 @@ func (c *copier) image(ctx context.Context, raw []byte, d Descriptor) error {
 		return err
 	}
 	blobs := append([]Descriptor{m.Config}, m.Layers...)
-	limit := c.o.Parallel
-	if limit <= 0 {
-		limit = copyParallel
-	}
-	err = each(ctx, len(blobs), limit, func(ctx context.Context, i int) error {
+	err = each(ctx, len(blobs), c.parallel, func(ctx context.Context, i int) error {
 		if err := c.blob(ctx, blobs[i]); err != nil {
 			return fmt.Errorf("%s: %w", blobLabel(i, m), err)
 		}
@@ -230,7 +215,7 @@ func (c *copier) image(ctx context.Context, raw []byte, d Descriptor) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.res.Manifests++
-	c.o.Progress.tell(Event{What: "manifest", Name: d.Digest.String(), State: StateDone, Total: d.Size, Done: d.Size})
+	c.progress.tell(Event{What: "manifest", Name: d.Digest.String(), State: StateDone, Total: d.Size, Done: d.Size})
 	return nil
 }
 
@@ -253,12 +238,12 @@ func (c *copier) blob(ctx context.Context, d Descriptor) error {
 	}
 	state, err := StateSkipped, error(nil)
 	if !d.IsForeign() || len(d.URLs) == 0 || c.o.Nondistributable {
-		state, err = transfer(ctx, c.from, c.to, d, c.o.Progress)
+		state, err = transfer(ctx, c.from, c.to, d, c.progress)
 	}
 	if err != nil {
 		return err
 	}
-	c.o.Progress.tell(Event{What: "blob", Name: d.Digest.String(), State: state, Done: d.Size, Total: d.Size})
+	c.progress.tell(Event{What: "blob", Name: d.Digest.String(), State: state, Done: d.Size, Total: d.Size})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if state == StateDone {

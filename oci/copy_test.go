@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -296,5 +297,38 @@ func TestLayoutsKeepWhatOthersPutThere(t *testing.T) {
 	must(t, err)
 	if n := bytes.Count(raw, []byte(`"ours"`)); n != 1 {
 		t.Errorf("the name is there %d times: %s", n, raw)
+	}
+}
+
+// TestArchivesOfAnImageAreTheSameEveryTime, however many blobs are asked for at a time.
+func TestArchivesOfAnImageAreTheSameEveryTime(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "src")
+	var layers []ocitest.Layer
+	for i := range 12 {
+		layers = append(layers, ocitest.NewLayer(t, ocitest.Tar(t, ocitest.File("f", string(random(uint64(i), 1<<20>>i)))), ocitest.Gzip))
+	}
+	ocitest.Layout(t, dir, "1", layers...)
+	src, out := parse(t, "oci:"+dir), t.TempDir()
+	archive := func(n int, merge bool) []byte {
+		dst := parse(t, fmt.Sprintf("oci-archive:%s/%d.tar:1", out, n))
+		if merge {
+			o := defaults()
+			o.MergePlatform, o.Parallel = true, 8
+			convert(t, src, dst, o)
+		} else {
+			_, err := Copy(t.Context(), src, dst, CopyOptions{Parallel: 8})
+			must(t, err)
+		}
+		raw, err := os.ReadFile(dst.Path)
+		must(t, err)
+		return raw
+	}
+	for _, merge := range []bool{false, true} {
+		first := archive(0, merge)
+		for n := range testenv.Rounds(10) {
+			if again := archive(1, merge); !bytes.Equal(again, first) {
+				t.Fatalf("merged: %v: archive %d is another than the first", merge, n+2)
+			}
+		}
 	}
 }

@@ -16,7 +16,7 @@ func (u *unconverter) original(ctx context.Context, im *Image, ref digest.Digest
 		return l, fmt.Errorf("original layer %s: %w", ref, err)
 	}
 	l.desc = Descriptor{Digest: ref, Size: size}
-	state, err := transfer(ctx, u.from, u.to, l.desc, u.o.Progress)
+	state, err := transfer(ctx, u.from, u.to, l.desc, u.progress)
 	if err != nil {
 		return l, fmt.Errorf("original layer %s: %w", ref, err)
 	}
@@ -42,7 +42,7 @@ func (u *unconverter) original(ctx context.Context, im *Image, ref digest.Digest
 		return l, err
 	}
 	_, err = io.Copy(io.Discard, br)
-	u.o.Progress.tell(Event{What: "layer", Name: ref.String(), State: state, Done: size, Total: size})
+	u.progress.tell(Event{What: "layer", Name: ref.String(), State: state, Done: size, Total: size})
 	return l, err
 }
 

@@ -43,23 +43,12 @@ type UnconvertOptions struct {
 // the archives are not remembered. Layers that were left as they were come back as they
 // are. An image whose blobs do not say what their layers were becomes one layer.
 func Unconvert(ctx context.Context, src, dst Ref, o UnconvertOptions) (*ConvertResult, error) {
-	if err := checkDest(dst); err != nil {
-		return nil, err
-	}
-	from, err := Open(ctx, src, Options{Access: o.From})
+	r, err := openRoute(ctx, src, dst, routeOptions{from: o.From, to: o.To, parallel: o.Parallel, usual: convertParallel, progress: o.Progress})
 	if err != nil {
 		return nil, err
 	}
-	defer from.Close()
-	to, err := create(ctx, dst, &o.To, src)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = to.close() }()
-	if _, one := to.(*archiveTarget); one {
-		o.Parallel = 1
-	}
-	u := &unconverter{o: o, src: src, dst: dst, from: from, to: to}
+	defer r.close()
+	u := &unconverter{route: r, o: o}
 	if err := u.run(ctx); err != nil {
 		return nil, fmt.Errorf("convert %s: %w", src, err)
 	}
@@ -68,11 +57,9 @@ func Unconvert(ctx context.Context, src, dst Ref, o UnconvertOptions) (*ConvertR
 
 // An unconverter is one such conversion under way.
 type unconverter struct {
-	o        UnconvertOptions
-	src, dst Ref
-	from     *Repo
-	to       target
-	res      ConvertResult
+	*route
+	o   UnconvertOptions
+	res ConvertResult
 }
 
 func (u *unconverter) run(ctx context.Context) error {
@@ -100,14 +87,8 @@ func (u *unconverter) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := u.to.tag(ctx, raw, d, u.dst.Tag); err != nil {
-		return err
-	}
-	if err := u.to.finish(ctx); err != nil {
-		return err
-	}
-	u.res.Ref, u.res.Digest = u.dst.WithDigest(d.Digest), d.Digest
-	return nil
+	u.res.Ref, u.res.Digest, err = u.finish(ctx, raw, d)
+	return err
 }
 
 // images finds the Nydus images that are wanted.
@@ -166,11 +147,7 @@ func (u *unconverter) image(ctx context.Context, im *Image) ([]byte, Descriptor,
 		layers[0], err = u.flat(ctx, im)
 	} else {
 		layers = layers[:len(own)]
-		limit := u.o.Parallel
-		if limit <= 0 {
-			limit = convertParallel
-		}
-		err = each(ctx, len(own), limit, func(ctx context.Context, i int) (err error) {
+		err = each(ctx, len(own), u.parallel, func(ctx context.Context, i int) (err error) {
 			if layers[i], err = u.layer(ctx, im, own[i]); err != nil {
 				err = fmt.Errorf("layer %d of %d (%s): %w", i+1, len(own), own[i].Digest, err)
 			}
@@ -258,7 +235,7 @@ func (u *unconverter) layer(ctx context.Context, im *Image, d Descriptor) (plain
 	if ref := d.NydusRef(); ref != "" {
 		return u.original(ctx, im, ref)
 	}
-	files, err := localBlob(ctx, im, d, u.o.Progress)
+	files, err := localBlob(ctx, im, d, u.progress)
 	if err != nil {
 		return plainLayer{}, err
 	}
@@ -309,7 +286,7 @@ func (u *unconverter) writeOnce(ctx context.Context, image build.Image, d Descri
 	event := Event{What: "layer", Name: d.Digest.String(), State: StateRunning}
 	err = build.Unpack(ctx, image, plain, build.UnpackOptions{Workers: buildWorkers(), Progress: func(done, _ uint64, _ string) {
 		event.Done = int64(done)
-		u.o.Progress.tell(event)
+		u.progress.tell(event)
 	}})
 	if err = errors.Join(err, packed.Close()); err != nil {
 		return l, err
@@ -320,7 +297,7 @@ func (u *unconverter) writeOnce(ctx context.Context, image build.Image, d Descri
 		return l, err
 	}
 	event.State, event.Done, event.Total, event.Result, event.Size = StateDone, d.Size, d.Size, l.desc.Digest.String(), l.desc.Size
-	u.o.Progress.tell(event)
+	u.progress.tell(event)
 	return l, nil
 }
 

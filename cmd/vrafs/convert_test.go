@@ -261,11 +261,15 @@ func TestEventsAreJSON(t *testing.T) {
 	ocitest.Layout(t, dir+"/l", "1", ocitest.NewLayer(t, ocitest.Tar(t, ocitest.File("a", "a")), ocitest.Gzip))
 	for _, args := range [][]string{
 		{"convert", "--json", "--no-cache", "oci:" + dir + "/l:1", "oci:" + dir + "/nydus:1"},
+		{"convert", "--json", "--to", "oci", "oci:" + dir + "/nydus:1", "oci:" + dir + "/back:1"},
 		{"copy", "--json", "oci:" + dir + "/l:1", "oci-archive:" + dir + "/a.tar:1"},
 	} {
 		out, err := vrafsCommand(t, args...).Output()
 		must(t, err)
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+		if !strings.Contains(string(out), `"what":"image"`) {
+			t.Errorf("%v: no event of the image in %s", args, out)
+		}
 		for i, line := range lines {
 			var o struct{ Event, Digest, Name, State string }
 			if err := json.Unmarshal([]byte(line), &o); err != nil {
