@@ -292,6 +292,31 @@ func TestOneLimitHoldsOverSeveralDirectories(t *testing.T) {
 	}
 }
 
+// TestLimitsOfOneDirectoryAddUp: several processes that keep to a limit keep to it
+// together, however evenly they store. A Limit stands for a process here.
+func TestLimitsOfOneDirectoryAddUp(t *testing.T) {
+	const limit = 6 << 20
+	dir := t.TempDir()
+	var all []*env
+	for _, id := range []string{"a", "b", "c"} {
+		s := makeSample(t, blobSpec{id: id, sizes: sizes(50, 100_000), comp: rafs.CompressorLZ4})
+		all = append(all, newEnv(t, s, dir, Options{Limit: limitOf(t, limit)}, nil))
+	}
+	for i := range 50 {
+		for _, e := range all {
+			e.check(e.all()[i : i+1])
+			if n := diskUse(t, filepath.Dir(dir), filepath.Base(dir)); n > limit {
+				t.Fatalf("%d bytes with a limit of %d", n, limit)
+			}
+		}
+	}
+	for _, e := range all {
+		if st := e.cache.Stats(); st.Entries < 10 {
+			t.Errorf("%d chunks were stored", st.Entries)
+		}
+	}
+}
+
 // diskUse gives the bytes of the blobs in directories below root.
 func diskUse(t *testing.T, root string, dirs ...string) (n uint64) {
 	t.Helper()

@@ -31,6 +31,7 @@ type Limit struct {
 	used      atomic.Uint64 // bytes in the directories as last measured, and what we stored since
 	booked    atomic.Uint64 // all that was ever added to used
 	settled   atomic.Uint64 // of that, what a measurement that starts now sees
+	since     atomic.Uint64 // what we stored since the directories were last measured
 	refused   atomic.Bool   // since the last pass: a chunk can be larger than the rest below hard
 	evicted   atomic.Uint64
 	why       error // of the last refusal; belongs to run
@@ -53,6 +54,9 @@ const (
 	// it took.
 	passPause = 200 * time.Millisecond
 	maxSlack  = 64 << 20
+	// sharers is how many processes may store until they measure the directories anew, without
+	// going past the limit together.
+	sharers = 4
 	// measurePause is how often the directories are looked at without a reason of ours.
 	measurePause = time.Minute
 )
@@ -104,6 +108,10 @@ func (l *Limit) room(n uint64) bool {
 		l.measure()
 		go l.run()
 	})
+	if l.mu.TryLock() { // else somebody measures, or evicts and measures meanwhile
+		l.look()
+		l.mu.Unlock()
+	}
 	n = wholePages(n)
 	l.booked.Add(n)
 	used := l.used.Add(n)
@@ -122,7 +130,16 @@ func (l *Limit) room(n uint64) bool {
 		l.settled.Add(n)
 		return false
 	}
+	l.since.Add(n)
 	return true
+}
+
+// look measures the directories if so much was stored since they were measured that other
+// processes may have filled them. Preconditions: mu is held.
+func (l *Limit) look() {
+	if l.since.Load() > (l.max-l.hard)/sharers {
+		l.measure()
+	}
 }
 
 func (l *Limit) settle(n uint64) {
@@ -177,6 +194,7 @@ type blobPlace struct{ dir, id string }
 // measure lists what is in the directories, least recently used first. What is being
 // written at that time counts twice rather than not at all. Preconditions: mu is held.
 func (l *Limit) measure() []usedBlob {
+	l.since.Store(0)
 	before := l.settled.Load()
 	var all []usedBlob
 	for _, dir := range l.dirs {
@@ -246,8 +264,9 @@ func (l *Limit) pass() {
 	}
 }
 
-// more reports whether more is to be evicted.
+// more reports whether more is to be evicted. Preconditions: mu is held.
 func (l *Limit) more() bool {
+	l.look()
 	return l.used.Load() > l.low && l.ctx.Err() == nil && l.leaving.Load() == 0
 }
 
