@@ -14,6 +14,9 @@ const (
 	nearBytes = 2 << 20
 	// maxUnknown bounds the chunks that the image says nothing about and that are passed by.
 	maxUnknown = 64
+	// maxAlong bounds what one miss takes along, in chunks: an image may have any number of
+	// them in few stored bytes.
+	maxAlong = 4096
 	// forgetAlong is after how many chunks that were read along half of them are forgotten.
 	forgetAlong = 256
 )
@@ -120,6 +123,9 @@ func (v *view) amplify(o *openView, t *tables, list []*flight, first *flight, ne
 	lo, hi := first.chunk.CompressedOff, first.end()
 	unknown := 0
 	take := func(i rafs.ChunkIndex, fits func(c *rafs.Chunk) bool) bool {
+		if len(list)-before >= maxAlong {
+			return false
+		}
 		c, err := v.lookup(t, i)
 		if err != nil {
 			unknown++
