@@ -254,13 +254,14 @@ func (v *view) start(o *openView, t *tables, s *rafs.Span, u Urgency) (f *flight
 	if !v.cache.opt.Validate && o.adopt(&c, key.proof) {
 		return nil, false, nil
 	}
-	f, made, err = v.cache.store.sched.join(key, u, func() (*flight, error) {
-		return v.newFlight(t, key, &c)
+	local := o.file.claimed(c.Index)
+	return v.cache.store.sched.join(key, u, func() (*flight, error) {
+		f, err := v.newFlight(t, key, &c)
+		if err == nil {
+			f.local = local
+		}
+		return f, err
 	})
-	if made {
-		f.local = o.file.claimed(c.Index)
-	}
-	return f, made, err
 }
 
 func (v *view) newFlight(t *tables, key flightKey, c *rafs.Chunk) (*flight, error) {
