@@ -41,6 +41,7 @@ type Cache struct {
 	link   link
 	paused bool   // its prefetches; guarded by scheduler.mu
 	gap    uint64 // that its requests read along; guarded by scheduler.mu
+	looked uint64 // the last round that looked whether it is its turn; guarded by scheduler.mu
 
 	mu      sync.Mutex
 	active  sync.WaitGroup // fetching calls and flights

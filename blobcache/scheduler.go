@@ -35,6 +35,7 @@ type scheduler struct {
 	let     time.Time // when the last request of class Sometime was let go
 	paced   time.Time // when the next prefetch may be, by Options.PrefetchRate
 	ahead   bool      // a prefetch waits for others to come to their end
+	round   uint64    // of looking whose turn it is
 	timer   *time.Timer
 	started bool // workers run
 	closed  bool
@@ -180,6 +181,9 @@ func (s *scheduler) take(t time.Time) (b *batch, again time.Duration) {
 		return nil, again
 	}
 	b = s.batch(first)
+	if i := slices.IndexFunc(b.flights, func(f *flight) bool { return f.urgency > first.urgency }); i >= 0 {
+		b = s.batch(b.flights[i]) // it goes before what would have taken it along
+	}
 	if s.bytes > 0 && s.bytes+b.size > s.opt.MaxFetchBytes {
 		return nil, again // the end of another request wakes us
 	}

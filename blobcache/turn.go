@@ -14,30 +14,36 @@ const (
 )
 
 // next chooses the pending flight that a request is to be made of. If there is none that
-// may go, again is as take has it. Preconditions: mu is held.
+// may go, again is as take has it. Images are on links of their own: one that has to wait
+// keeps no other waiting. Preconditions: mu is held.
 func (s *scheduler) next(t time.Time) (first *flight, again time.Duration) {
-	var best *flight
+	most := Sometime
 	for _, f := range s.pending {
-		if f.urgency == now {
-			if wait := f.ripe.Sub(t); wait > 0 {
-				again = sooner(again, wait)
-				continue
+		switch {
+		case f.urgency < now:
+			if !f.view.cache.paused {
+				most = max(most, f.urgency)
 			}
+		case f.ripe.After(t):
+			again = sooner(again, f.ripe.Sub(t))
+		default:
 			return f, 0
 		}
-		if best == nil || f.urgency > best.urgency {
-			if !f.view.cache.paused {
-				best = f
-			}
+	}
+	s.round++
+	for _, f := range s.pending {
+		c := f.view.cache
+		if f.urgency != most || c.paused || c.looked == s.round {
+			continue
 		}
+		c.looked = s.round
+		wait, may := s.turn(f, t)
+		if may {
+			return f, 0
+		}
+		again = sooner(again, wait)
 	}
-	if best == nil {
-		return nil, again
-	}
-	if wait, may := s.turn(best, t); !may {
-		return nil, sooner(again, wait)
-	}
-	return best, 0
+	return nil, again
 }
 
 // sooner gives the lesser of two times, of which 0 is never.

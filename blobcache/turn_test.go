@@ -344,3 +344,61 @@ func TestCloseEndsWhatWaitsForItsTurn(t *testing.T) {
 		}
 	})
 }
+
+// TestListsPassAnImageThatHangs: the lists of other images are asked for beside it.
+func TestListsPassAnImageThatHangs(t *testing.T) {
+	hanging := makeSample(t, blobSpec{id: "hanging", sizes: sizes(400, 30_000)})
+	s := makeSample(t, blobSpec{id: "one", sizes: sizes(40, 30_000)})
+	onLine(t, s, Options{}, func(t *testing.T, e *env, l *line) {
+		never := make(chan struct{})
+		c, err := e.store.Open(hanging.im, backendtest.Faulty(hanging.blobs, func(r backendtest.Read) (f backendtest.Fault) {
+			if r.Prefetch {
+				f.Wait = never
+			}
+			return f
+		}), ImageOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- c.Prefetch(t.Context(), Soon, nil, func(p *Prefetch) { p.Add(hanging.all()) }) }()
+		synctest.Wait()
+		took := timed(func() {
+			if err := e.prefetch(t.Context(), s.all()); err != nil {
+				t.Error(err)
+			}
+		})
+		if most := 3*trip + wire(l.carried()); took > most || c.Stats().Requests == 0 {
+			t.Errorf("a list took %v beside an image that hangs, want %v", took, most)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+		<-ended
+	})
+}
+
+// TestListTakesAlongNothingThatSomebodyWaitsFor: what waits for its neighbours for a
+// moment is asked for as what it is, and is the first of its request.
+func TestListTakesAlongNothingThatSomebodyWaitsFor(t *testing.T) {
+	s := makeSample(t, blobSpec{id: "one", sizes: sizes(40, 10_000)})
+	onLine(t, s, Options{}, func(t *testing.T, e *env, l *line) {
+		e.check(s.all()[:1]) // the line is known
+		before := len(l.requests())
+		e.cache.PausePrefetch(true)
+		ended := make(chan error, 2)
+		go func() { ended <- e.prefetch(t.Context(), s.all()) }()
+		synctest.Wait()
+		go func() { ended <- e.cache.Fetch(t.Context(), s.all()[20:21], nil) }()
+		synctest.Wait()
+		e.cache.PausePrefetch(false)
+		for range 2 {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+		if list := l.requests()[before:]; !slices.ContainsFunc(list, func(a asked) bool { return !a.prefetch && a.off == s.stored(20) }) {
+			t.Errorf("asked for %+v", list)
+		}
+	})
+}
