@@ -68,7 +68,7 @@ type job struct {
 func (s *scheduler) request(b *batch) {
 	first := b.flights[0]
 	if first.local {
-		s.send(job{flights: b.flights}, first.urgency == now)
+		s.send(job{flights: b.flights}, first.urgency == now, b.wanted)
 		return
 	}
 	v := first.view
@@ -184,9 +184,10 @@ func (r *reception) unit() []*flight {
 // send makes a job of a unit whose stored bytes end at hi.
 func (r *reception) send(unit []*flight, hi uint64) {
 	lo := unit[0].chunk.CompressedOff - r.b.off
+	urgent := r.s.awaited(r.b.flights[r.done:]) // those behind it wait for its worker, too
 	r.done += len(unit)
 	r.buf.jobs.Add(1)
-	r.s.send(job{flights: unit, stored: r.buf.b[lo:hi:hi], buf: r.buf}, r.s.awaited(unit))
+	r.s.send(job{flights: unit, stored: r.buf.b[lo:hi:hi], buf: r.buf}, urgent, r.b.wanted)
 }
 
 // awaited reports whether somebody waits for one of the flights.
@@ -241,15 +242,19 @@ func (s *scheduler) fail(b *batch, unit []*flight, err error) {
 	}
 }
 
-// send hands a job to a worker, before those that nobody waits for if it is urgent;
-// after the end of the store it fails.
-func (s *scheduler) send(j job, urgent bool) {
-	jobs := s.jobs
-	if urgent {
-		jobs = s.urgent
+// send hands a job to a worker, before those that nobody waits for if it is urgent, or
+// gets so while it waits for one; after the end of the store it fails.
+func (s *scheduler) send(j job, urgent bool, wanted <-chan struct{}) {
+	if !urgent {
+		select {
+		case s.jobs <- j:
+			return
+		case <-wanted:
+		case <-s.ctx.Done():
+		}
 	}
 	select {
-	case jobs <- j:
+	case s.urgent <- j:
 	case <-s.ctx.Done():
 		for _, f := range j.flights {
 			s.finish(f, ErrClosed)

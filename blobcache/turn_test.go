@@ -402,3 +402,16 @@ func TestListTakesAlongNothingThatSomebodyWaitsFor(t *testing.T) {
 		}
 	})
 }
+
+// TestWantedJobGoesBeforeOthers, also if it was not wanted when it began to wait for a
+// worker.
+func TestWantedJobGoesBeforeOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScheduler(t.Context(), Options{}) // without workers
+		wanted := make(chan struct{})
+		go s.send(job{}, false, wanted)
+		synctest.Wait()
+		close(wanted)
+		<-s.urgent
+	})
+}
