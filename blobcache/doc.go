@@ -46,5 +46,5 @@
 // Cache.mu. Limit.mu is held while chunks are evicted and comes before all of them.
 //
 // Source: RAFS, sections 4 (data blobs), 5 (local cache files) and 8.3 (data
-// validation); design decisions 1 to 3 (docs/design/cache.md).
+// validation); docs/design/cache.md.
 package blobcache

@@ -35,7 +35,7 @@ func patterns(s *sample) map[string][]rafs.Span {
 	}
 }
 
-// TestReadTable is the table of design decision 3: what is known of the chunks,
+// TestReadTable is the table of all that a read can find: what is known of the chunks,
 // what the page cache has, what is read, and where a system call comes short.
 func TestReadTable(t *testing.T) {
 	const chunk = 65536

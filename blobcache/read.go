@@ -13,8 +13,7 @@ import (
 
 const (
 	// askAbove is the length from which a run is only tried if all its pages are in
-	// the page cache: read-ahead that a failed try starts is paid by the queue
-	// (design decision 3).
+	// the page cache: read-ahead that a failed try starts is paid by the queue.
 	askAbove = 128 << 10
 	// evictionTries is how often a Read starts over after an eviction.
 	evictionTries = 4

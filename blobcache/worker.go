@@ -12,7 +12,7 @@ import (
 )
 
 // workerNice is the nice value of decompressor threads: queues that serve hits go
-// first (design decision 4).
+// first.
 const workerNice = 15
 
 // A worker decodes, verifies and stores chunks on a thread of its own.

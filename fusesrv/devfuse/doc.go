@@ -22,5 +22,5 @@
 // Close is called last.
 //
 // Source: Linux include/uapi/linux/fuse.h and fs/fuse/dev.c; nydusd's mount
-// options (nydusd, section 4.8); design decision 7.
+// options (nydusd, section 4.8); docs/decisions/0006-dev-fuse-loop.md.
 package devfuse

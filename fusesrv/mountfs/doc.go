@@ -29,5 +29,6 @@
 // FS.mu serialises changes and is not held while a file system is called, but in
 // Load.
 //
-// Source: nydusd 4.7, kata 2.2 and 2.5, vhost-user-fs 4.6; design decision 6.
+// Source: nydusd 4.7, kata 2.2 and 2.5, vhost-user-fs 4.6;
+// docs/decisions/0005-requests-that-wait.md.
 package mountfs

@@ -23,6 +23,6 @@
 // a shard's lock, nodes.mu; no lock is held in a system call that may wait, but that of
 // a directory that is being listed.
 //
-// Source: kata 2.5, nydusd 5, vhost-user-fs 4; design decisions 4 to 8; the manual
-// pages of the system calls.
+// Source: kata 2.5, nydusd 5, vhost-user-fs 4; the manual pages of the
+// system calls; docs/decisions/0018-shared-directories.md.
 package passthrough

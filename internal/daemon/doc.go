@@ -21,5 +21,5 @@
 // Start returns when the daemon serves; Wait ends everything that Start began.
 //
 // Source: nydusd's user-visible surface, sections 1.8, 1.9, 2 and 4.7; kata.md,
-// sections 1.3 to 1.8; design decisions 4 and 6 to 8.
+// sections 1.3 to 1.8; docs/decisions/0011-a-keeper.md and 0019-upgrade-in-place.md.
 package daemon

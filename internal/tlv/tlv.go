@@ -15,7 +15,7 @@
 // time and memory in proportion to its length. Concurrency: an Encoder
 // is used by one goroutine.
 //
-// Source: design decision 7.
+// Source: docs/decisions/0006-dev-fuse-loop.md and 0019-upgrade-in-place.md.
 package tlv
 
 import (

@@ -50,8 +50,8 @@ func makeCold(b *testing.B, dir string) {
 // their own waiting for a core is in the figures.
 //
 // Each client gets a P of its own, as each queue of the daemon has: with fewer, a
-// client that wakes up waits up to 20 ms for the runtime to take one from another
-// (design decision 4), and that is all the figure would show.
+// client that wakes up waits up to 20 ms for the runtime to take one from another,
+// and that is all the figure would show.
 func BenchmarkLatency(b *testing.B) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2*queues + 2))
 	dir := b.TempDir()
