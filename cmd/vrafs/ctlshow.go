@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // showInfo prints the answer to GET daemon.
@@ -59,10 +60,13 @@ type daemonMount struct {
 func (m daemonMount) show(w io.Writer) {
 	row(w, "  Type", m.Type)
 	if t := m.Mounted; len(t) >= 5 {
-		row(w, "  Mounted", fmt.Sprintf("%d, day %d, %02d:%02d:%02d UTC", t[0], t[1], t[2], t[3], t[4]))
+		since := time.Date(t[0], time.January, t[1], t[2], t[3], t[4], 0, time.UTC)
+		row(w, "  Mounted", since.Format(time.DateTime)+" UTC")
 	}
 	if c := m.Config; c != nil {
-		row(w, "  ID", c.ID)
+		if c.ID != "" {
+			row(w, "  ID", c.ID)
+		}
 		row(w, "  Mode", c.Rafs.Mode)
 		row(w, "  Backend", c.Backend.Type)
 		row(w, "  Cache", c.Cache.Type)
