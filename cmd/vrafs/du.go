@@ -160,7 +160,7 @@ func (u *usage) print(w io.Writer) error {
 		line("repeated", "%s of the files, kept once", cli.Bytes(u.Size-min(u.Size, u.Distinct)))
 		line("compression", "saves %d %% of the rest", u.saved())
 		line("shared", "%s with the images before it", cli.Bytes(u.Shared))
-		line("a start needs", "%s for the bootstrap, and what it reads; %s of files are fetched first", cli.Bytes(uint64(u.Bootstrap)), cli.Bytes(u.Prefetch))
+		line("a start needs", "%s for the bootstrap, and what it reads; with prefetch, %s of files come first", cli.Bytes(uint64(u.Bootstrap)), cli.Bytes(u.Prefetch))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
