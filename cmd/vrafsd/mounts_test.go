@@ -67,6 +67,22 @@ func TestPrefetchListReplacesTheTable(t *testing.T) {
 	p.eventually(`"prefetch_data_amount":60000,`, "/api/v1/metrics/blobcache?id=")
 }
 
+// TestListThatIsNotFetchedIsTold: prefetch is off where no configuration turns it on,
+// also with --localfs-dir, and then a list brings nothing.
+func TestListThatIsNotFetchedIsTold(t *testing.T) {
+	im := oneFile(t, "text")
+	list := filepath.Join(t.TempDir(), "list")
+	if err := os.WriteFile(list, []byte("/f\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	sock, api := sockets(t)
+	p := virtiofs(t, sock, api, "--bootstrap", im.Bootstrap, "--localfs-dir", im.BlobDir, "--prefetch-files", list).ready()
+	p.waitLog("list of files is not fetched")
+	if got, want := p.must(200, "GET", "/api/v1/prefetch?mountpoint=/", ""), prefetchStatus("none", false, 0, 0); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // TestV5NeedsNoCache: its data goes to a private directory that ends with the
 // mount.
 func TestV5NeedsNoCache(t *testing.T) {

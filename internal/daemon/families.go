@@ -77,7 +77,7 @@ func (im *image) families(s *familySet) {
 	for _, st := range im.cache.BlobStates() {
 		label := []string{"mountpoint", im.place, "blob", st.ID}
 		s.gauge("vrafs_blob_chunks", "Chunks of a blob; 0 while unknown.", float64(st.Chunks), label...)
-		s.gauge("vrafs_blob_chunks_local", "Chunks of a blob that are in the cache and verified.", float64(st.Verified), label...)
+		s.gauge("vrafs_blob_chunks_local", "Chunks of a blob that are in the cache and that this daemon has verified.", float64(st.Verified), label...)
 	}
 }
 

@@ -58,6 +58,8 @@ func (p *prefetcher) begin(w warmUp, files []filelist.File) {
 			}
 			return w.resolve(files)
 		}))
+	} else if files != nil {
+		p.log.Warn("the list of files is not fetched: set enable in the prefetch section of the configuration")
 	}
 	if w.all {
 		p.add(p.blobs())
