@@ -116,7 +116,7 @@ func (b *blob) ReadTo(ctx context.Context, w io.Writer, off, n uint64) (uint64, 
 		return backend.ReadTo(ctx, b.Blob, w, off, n)
 	}
 	b.o.h.earn()
-	r := &race{b: b, w: w, off: off, n: n, begin: time.Now(), waits: time.Now(), results: make(chan result, 2)}
+	r := &race{b: b, w: w, off: off, n: n, begin: time.Now()}
 	return r.run(ctx)
 }
 

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -302,5 +304,60 @@ func TestRacesBringEveryByteOnce(t *testing.T) {
 	}
 	if h.Stats().Won == 0 {
 		t.Error("no second request was ever faster")
+	}
+}
+
+// A crossing is a blob whose first request has its bytes when the second one is about to
+// be sent.
+type crossing struct {
+	backend.Blob // none
+	data         []byte
+	requests     atomic.Int32
+	come, asked  chan struct{}
+}
+
+func (c *crossing) Open(context.Context, string) (backend.Blob, error) { return c, nil }
+
+func (c *crossing) ReadTo(_ context.Context, w io.Writer, off, n uint64) (done uint64, err error) {
+	if c.requests.Add(1) == 1 {
+		<-c.come
+	} else {
+		close(c.asked)
+	}
+	for err == nil && done < n {
+		var k int
+		k, err = w.Write(c.data[off+done:][:min(n-done, 50)])
+		done += uint64(k)
+	}
+	return done, err
+}
+
+// A waiting writer takes bytes after the second request was sent.
+type waiting struct {
+	got   []byte
+	asked chan struct{}
+}
+
+func (w *waiting) Write(p []byte) (int, error) {
+	<-w.asked
+	w.got = append(w.got, p...)
+	return len(p), nil
+}
+
+// TestBytesThatCrossTheSecondRequestComeOnce: what the first one brings while the second
+// one is being decided on.
+func TestBytesThatCrossTheSecondRequestComeOnce(t *testing.T) {
+	c := &crossing{data: pattern(100), come: make(chan struct{}), asked: make(chan struct{})}
+	h := New(Options{First: 1, Share: 1, Room: func(uint64) (func(), bool) {
+		close(c.come)
+		for range 1000 {
+			runtime.Gosched() // the first request may write now
+		}
+		return func() {}, true
+	}})
+	b, _ := h.Wrap(c).Open(t.Context(), "")
+	w := &waiting{asked: c.asked}
+	if n, err := backend.ReadTo(t.Context(), b, w, 0, 100); n != 100 || err != nil || !bytes.Equal(w.got, c.data) {
+		t.Errorf("got %d, %v, %d bytes or other ones", n, err, len(w.got))
 	}
 }

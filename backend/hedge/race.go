@@ -50,7 +50,9 @@ type result struct {
 // run is the read.
 func (r *race) run(ctx context.Context) (uint64, error) {
 	r.results, r.ended = make(chan result, 2), make(chan struct{})
+	r.mu.Lock()
 	r.start(ctx, first)
+	r.mu.Unlock()
 	timer := time.NewTimer(r.b.o.times.late(&r.b.o.h.opt))
 	defer timer.Stop()
 	late, wanted := timer.C, backend.Wanted(ctx)
@@ -63,18 +65,16 @@ func (r *race) run(ctx context.Context) (uint64, error) {
 		case <-wanted:
 			wanted, late = nil, timer.C
 		case <-late:
-			if wait := r.patience(); wait > 0 {
+			wait, give := r.overtake(ctx)
+			if wait > 0 {
 				timer.Reset(wait)
 				break
 			}
 			late = nil
-			give, ok := r.b.o.h.spend(r.n)
-			if !ok {
-				break
+			if give != nil {
+				defer give()
+				running++
 			}
-			defer give()
-			running++
-			r.start(backend.Elsewhere(ctx), second)
 		case res := <-r.results:
 			running--
 			if !r.decides(res, running > 0) {
@@ -126,14 +126,29 @@ func (r *race) total(res result, failed error) (uint64, error) {
 	return r.done, res.err
 }
 
-// start sends a request for what is missing.
+// overtake sends the second request if the first is late and that may be, and then gives
+// what gives its room back. Else wait is how long the first has, or 0. No byte comes
+// meanwhile, so that the second asks for what is missing.
+func (r *race) overtake(ctx context.Context) (wait time.Duration, give func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if wait = r.patience(); wait > 0 {
+		return wait, nil
+	}
+	give, ok := r.b.o.h.spend(r.n)
+	if !ok {
+		return 0, nil
+	}
+	r.start(backend.Elsewhere(ctx), second)
+	return 0, give
+}
+
+// start sends a request for what is missing. Preconditions: mu is held.
 func (r *race) start(ctx context.Context, who runner) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	r.mu.Lock()
 	r.cancel[who-first] = cancel
 	r.leads, r.waits = nobody, time.Now()
 	done := r.done
-	r.mu.Unlock()
 	go func() {
 		var w io.Writer = &writer{r, who}
 		if from, ok := r.w.(io.ReaderFrom); ok && who == first {
@@ -149,11 +164,10 @@ func (r *race) start(ctx context.Context, who runner) {
 }
 
 // patience is how much longer the request that runs may take. It is 0 when it is late.
+// Preconditions: mu is held.
 func (r *race) patience() time.Duration {
 	o := &r.b.o.h.opt
 	limit := r.b.o.times.late(o)
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.done > 0 {
 		limit = max(limit, o.Gap)
 	}
