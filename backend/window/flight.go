@@ -1,6 +1,7 @@
 package window
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -79,7 +80,9 @@ func (b *blob) run(ctx context.Context, number uint64, f *flight) {
 	data := make([]byte, b.opt.Size)
 	n, err := b.Blob.ReadAt(ctx, data, number*b.opt.Size)
 	if n == len(data) || errors.Is(err, io.ErrUnexpectedEOF) {
-		f.data = data[:n:n]
+		if f.data = data; n < len(data) {
+			f.data = bytes.Clone(data[:n]) // what is kept has no room that isn't counted
+		}
 		b.opt.Memory.put(key{b, number}, f.data)
 	} else {
 		f.err = err

@@ -257,3 +257,17 @@ func TestEdgesAreKeptForAMomentAndWithinBounds(t *testing.T) {
 		}
 	})
 }
+
+// TestKeptEdgesTakeWhatIsCounted, also where the blob ends in one.
+func TestKeptEdgesTakeWhatIsCounted(t *testing.T) {
+	n := newNoted(t, func(n *noted) { n.data = n.data[:910] })
+	n.read(t, t.Context(), 902, 5)
+	for _, e := range n.opt.Memory.m {
+		if len(e.data) != 10 || cap(e.data) > 32 {
+			t.Errorf("an edge of %d bytes takes %d", len(e.data), cap(e.data))
+		}
+	}
+	if s := n.opt.Memory.Stats(); s.Bytes != 10 {
+		t.Errorf("counted %+v", s)
+	}
+}
