@@ -70,6 +70,9 @@ func TestStreamsThatNeverEndAreCutOff(t *testing.T) {
 		"one_file_again": {func(w *tar.Writer, _ int) error {
 			return w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "same"})
 		}, "more than 1000 entries"},
+		"deep_paths": {func(w *tar.Writer, round int) error {
+			return w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprint(round, "/", strings.Repeat("d/", 2000), "f"), Format: tar.FormatPAX})
+		}, "more than 1000 entries"},
 		"large_files": {func(w *tar.Writer, round int) error {
 			err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprint(round), Size: int64(len(zeros))})
 			if err == nil {

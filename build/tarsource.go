@@ -16,7 +16,7 @@ const tarBuffer = 256 << 10
 type tarLimits struct {
 	size     uint64 // bytes of the plain tar
 	tail     uint64 // bytes after the end of the archive, and of zeros after a gzip stream
-	names    uint64 // entries
+	names    uint64 // entries, and directories that only their paths name
 	metadata uint64 // bytes of names, link targets and extended attributes
 	holes    uint64 // chunks of the holes of all sparse files together
 }
@@ -122,8 +122,8 @@ func (s *tarSource) account(e *tarEntry) error {
 		s.metadata += uint64(len(x.name) + len(x.value))
 	}
 	switch {
-	case s.names > l.names:
-		return s.t.errAt(e.off, "more than %d entries", l.names)
+	case s.names+s.tree.implied > l.names:
+		return s.t.errAt(e.off, "more than %d entries, with the directories above them", l.names)
 	case s.metadata > l.metadata:
 		return s.t.errAt(e.off, "more than %d bytes of names, link targets and extended attributes", l.metadata)
 	}

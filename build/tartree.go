@@ -21,6 +21,7 @@ type tarTree struct {
 	kids    map[*node]map[string]*node // of directories; node.kids is made by sort
 	linkAny bool                       // as in dirSource
 	layers  bool                       // there are layers below, now or in a Merge
+	implied uint64                     // directories made that had no entry of their own
 }
 
 func newTarTree(linkAny, layers bool) *tarTree {
@@ -163,6 +164,7 @@ func (t *tarTree) dir(p string, create bool) (*node, error) {
 				return nil, fmt.Errorf("name of %d bytes", len(name))
 			}
 			d = t.put(d, name, nil, impliedDir())
+			t.implied++
 		case k.in.isDir():
 			d = k
 		case k.in.isLink():
