@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 
@@ -41,10 +43,18 @@ type CheckReport struct {
 
 const maxProblems = 100
 
+// maxProblem bounds one of them in bytes: names and attributes can be of any length.
+const maxProblem = 4 << 10
+
 func (r *CheckReport) add(format string, a ...any) {
-	if len(r.Problems) < maxProblems {
-		r.Problems = append(r.Problems, fmt.Sprintf(format, a...))
+	if len(r.Problems) == maxProblems {
+		return
 	}
+	text := fmt.Sprintf(format, a...)
+	if len(text) > maxProblem {
+		text = strings.ToValidUTF8(text[:maxProblem], "") + "..."
+	}
+	r.Problems = append(r.Problems, text)
 }
 
 // Check looks at a Nydus image: whether its manifest, its configuration and its bootstrap
@@ -102,7 +112,7 @@ func (c *checker) run(ctx context.Context) error {
 	}
 	if source != nil {
 		defer source.Close()
-		c.report.Source, c.tree = source.Desc.Digest, newSourceTree()
+		c.report.Source, c.tree = source.Desc.Digest, newSourceTree(defaultTreeLimits)
 	}
 	if err := c.layers(ctx, source); err != nil {
 		return err
@@ -150,9 +160,8 @@ func (c *checker) blobTable() {
 
 // source finds the image to compare with; nil if there is none.
 func (c *checker) source(ctx context.Context) (*Image, error) {
-	o := Options{Access: c.o.Access, Platform: c.o.Platform, Want: WantOCI}
 	p := c.im.Platform()
-	o.Platform = &p
+	o := Options{Access: c.o.Access, Platform: &p, Want: WantOCI}
 	var im *Image
 	var err error
 	switch {
@@ -215,16 +224,10 @@ func (c *checker) layer(ctx context.Context, i int, d Descriptor, source *Image)
 	}
 	defer b.Close()
 	image := build.Image{Name: b.Name, Data: b.Bytes(), Blobs: &layerBlobs{id: d.Digest.Encoded(), self: files, size: uint64(d.Size), rest: c.im.Blobs()}}
-	pr, pw := io.Pipe()
-	defer pr.Close()
-	go func() {
-		pw.CloseWithError(build.Unpack(ctx, image, pw, build.UnpackOptions{Workers: buildWorkers()}))
-	}()
 	if source == nil {
-		_, err := io.Copy(io.Discard, pr)
-		return err
+		return build.Unpack(ctx, image, io.Discard, build.UnpackOptions{Workers: buildWorkers()})
 	}
-	got, err := readLayer(pr)
+	got, err := unpacked(ctx, image, defaultTreeLimits)
 	if err != nil {
 		return err
 	}
@@ -238,7 +241,7 @@ func (c *checker) layer(ctx context.Context, i int, d Descriptor, source *Image)
 		return err
 	}
 	defer done()
-	want, err := readLayer(plain)
+	want, err := readLayer(plain, defaultTreeLimits)
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
@@ -247,8 +250,19 @@ func (c *checker) layer(ctx context.Context, i int, d Descriptor, source *Image)
 	if err := want.noteChunks(ctx, b.Image); err != nil {
 		return err
 	}
-	c.tree.put(want)
-	return nil
+	return c.tree.put(want)
+}
+
+// unpacked is what the unpacked image is about. Nothing reads the image when it returns.
+func unpacked(ctx context.Context, image build.Image, limits treeLimits) (*layerTree, error) {
+	pr, pw := io.Pipe()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer pr.Close()
+	wg.Go(func() {
+		pw.CloseWithError(build.Unpack(ctx, image, pw, build.UnpackOptions{Workers: buildWorkers()}))
+	})
+	return readLayer(pr, limits)
 }
 
 // merged compares the bootstrap's tree with the source's layers.

@@ -2,14 +2,22 @@ package oci
 
 import (
 	"archive/tar"
+	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
+	"vrafs/backend"
+	"vrafs/build"
 	"vrafs/internal/testenv"
 	"vrafs/internal/testoci"
 	"vrafs/internal/testregistry"
@@ -128,5 +136,113 @@ func TestCheckHoldsManifestsToTheRules(t *testing.T) {
 		if !errors.Is(err, ErrDiffers) || !strings.Contains(strings.Join(r.Problems, "\n"), want) {
 			t.Errorf("%s: %v: %+v", want, err, r)
 		}
+	}
+}
+
+// TestLayersThatTakeTooMuchMemoryAreNotCompared: a few bytes of a compressed layer can make
+// any number of names, and of directories in one name.
+func TestLayersThatTakeTooMuchMemoryAreNotCompared(t *testing.T) {
+	limits := treeLimits{names: 100, bytes: 16 << 10, path: 1 << 10}
+	long := strings.Repeat("x", 200)
+	attribute := func(i int) ocitest.Entry {
+		e := ocitest.File(strconv.Itoa(i), "")
+		e.PAXRecords = map[string]string{"SCHILY.xattr.user.x": long}
+		return e
+	}
+	for name, entry := range map[string]func(i int) ocitest.Entry{
+		"names":       func(i int) ocitest.Entry { return ocitest.File(strconv.Itoa(i), "") },
+		"long names":  func(i int) ocitest.Entry { return ocitest.File(strconv.Itoa(i)+long, "") },
+		"targets":     func(i int) ocitest.Entry { return ocitest.Link(strconv.Itoa(i), long) },
+		"attributes":  attribute,
+		"directories": func(i int) ocitest.Entry { return ocitest.File(fmt.Sprint(i, "/", strings.Repeat("d/", 20), "f"), "") },
+		"one name":    func(int) ocitest.Entry { return ocitest.File(strings.Repeat("d/", 1000)+"f", "") },
+	} {
+		fits, err := readLayer(bytes.NewReader(ocitest.Tar(t, entry(0))), limits)
+		if name != "one name" {
+			must(t, err)
+			must(t, newSourceTree(limits).put(fits))
+		}
+		var entries []ocitest.Entry
+		n := limits.names + 1
+		if name == "directories" {
+			n /= 2
+		}
+		for i := range n {
+			entries = append(entries, entry(i))
+		}
+		l, err := readLayer(bytes.NewReader(ocitest.Tar(t, entries...)), limits)
+		if err == nil {
+			err = newSourceTree(limits).put(l)
+		}
+		if !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestUnpackingHasEndedWhenAnImageIsReleased, also if its tar is not read to the end: its
+// bootstrap is memory that can no longer be read then.
+func TestUnpackingHasEndedWhenAnImageIsReleased(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "src")
+	ocitest.Layout(t, dir, "1", ocitest.NewLayer(t, ocitest.Tar(t, ocitest.File("a", string(random(1, 8<<20)))), ocitest.Plain))
+	dst := parse(t, "oci:"+t.TempDir()+"/l:1")
+	convert(t, parse(t, "oci:"+dir), dst, defaults())
+	im := whole(t, dst, Options{Want: WantNydus})
+	var boot bytes.Buffer
+	must(t, im.Bootstrap(t.Context(), &boot))
+	synctest.Test(t, func(t *testing.T) {
+		blobs := &stuckBlobs{Opener: im.Blobs(), goOn: make(chan struct{})}
+		returned := false
+		go func() {
+			_, err := unpacked(t.Context(), build.Image{Data: boot.Bytes(), Blobs: blobs}, treeLimits{})
+			if !errors.Is(err, ErrUnsupported) {
+				t.Errorf("no name is allowed: %v", err)
+			}
+			returned = true
+		}()
+		synctest.Wait()
+		if n := blobs.reads.Load(); n < 2 || returned {
+			t.Errorf("%d reads of the blob; unpacking is over while it is read: %v", n, returned)
+		}
+		close(blobs.goOn)
+		synctest.Wait()
+		if !returned {
+			t.Error("unpacking does not end")
+		}
+	})
+}
+
+// stuckBlobs are read once before goOn.
+type stuckBlobs struct {
+	backend.Opener
+	reads atomic.Int32
+	goOn  chan struct{}
+}
+
+func (s *stuckBlobs) Open(ctx context.Context, id string) (backend.Blob, error) {
+	b, err := s.Opener.Open(ctx, id)
+	return &stuckBlob{b, s}, err
+}
+
+type stuckBlob struct {
+	backend.Blob
+	s *stuckBlobs
+}
+
+func (b *stuckBlob) ReadAt(ctx context.Context, p []byte, off uint64) (int, error) {
+	if b.s.reads.Add(1) > 1 {
+		<-b.s.goOn
+	}
+	return b.Blob.ReadAt(ctx, p, off)
+}
+
+// TestProblemsAreShort, whatever the names and attributes in them.
+func TestProblemsAreShort(t *testing.T) {
+	var r CheckReport
+	for range 2 * maxProblems {
+		r.add("%q", strings.Repeat("é", 1<<20))
+	}
+	if len(r.Problems) != maxProblems || len(r.Problems[0]) > maxProblem+3 {
+		t.Errorf("%d problems of %d bytes", len(r.Problems), len(r.Problems[0]))
 	}
 }

@@ -40,8 +40,15 @@ type layerTree struct {
 	order  []string
 }
 
-// maxNames bounds the names of a layer that is compared, which are kept in memory.
-const maxNames = 4 << 20
+// treeLimits bound what is kept in memory of layers that are compared.
+type treeLimits struct {
+	names int // of a layer, and of all together with the directories above them
+	bytes int // of a layer's names, link targets and attributes
+	path  int // of one name or link target
+}
+
+// defaultTreeLimits are those of the builder, but for half as many names.
+var defaultTreeLimits = treeLimits{names: 4 << 20, bytes: 1 << 30, path: 16 << 10}
 
 const (
 	whPrefix = ".wh."
@@ -49,8 +56,9 @@ const (
 )
 
 // readLayer reads a plain tar to its end. A later entry replaces an earlier one.
-func readLayer(r io.Reader) (*layerTree, error) {
+func readLayer(r io.Reader, limits treeLimits) (*layerTree, error) {
 	t := &layerTree{byName: map[string]*leaf{}}
+	kept := 0
 	for tr := tar.NewReader(r); ; {
 		h, err := tr.Next()
 		if err == io.EOF {
@@ -60,10 +68,11 @@ func readLayer(r io.Reader) (*layerTree, error) {
 			return nil, fmt.Errorf("read the layer: %w", err)
 		}
 		l := &leaf{typ: h.Typeflag, mode: uint32(h.Mode) & 0o7777, uid: h.Uid, gid: h.Gid, mtime: h.ModTime.UnixNano(), link: h.Linkname}
-		name := path.Clean("/" + h.Name)
-		if len(t.order) == maxNames {
-			return nil, fmt.Errorf("%w: a layer of more than %d names", ErrUnsupported, maxNames)
+		if len(h.Name) > limits.path || len(h.Linkname) > limits.path {
+			return nil, fmt.Errorf("%w: a name or link target of more than %d bytes in a layer", ErrUnsupported, limits.path)
 		}
+		name := path.Clean("/" + h.Name)
+		kept += len(name) + len(l.link)
 		switch h.Typeflag {
 		case tar.TypeLink:
 			l.link = path.Clean("/" + h.Linkname)
@@ -89,7 +98,11 @@ func readLayer(r io.Reader) (*layerTree, error) {
 					l.xattrs = map[string]string{}
 				}
 				l.xattrs[x] = v
+				kept += len(x) + len(v)
 			}
+		}
+		if len(t.order) == limits.names || kept > limits.bytes {
+			return nil, fmt.Errorf("%w: a layer of more than %d names, or %d bytes of names, link targets and attributes", ErrUnsupported, limits.names, limits.bytes)
 		}
 		if t.byName[name] == nil {
 			t.order = append(t.order, name)
@@ -202,7 +215,11 @@ func chunkSum(im *rafs.Image, index *chunkread.Index, n *rafs.Inode) (sum [sha25
 }
 
 // A sourceTree is layers put on each other.
-type sourceTree struct{ root *branch }
+type sourceTree struct {
+	root   *branch
+	limits treeLimits
+	made   int // branches, some of which may be gone
+}
 
 // A branch is a name in it.
 type branch struct {
@@ -210,11 +227,13 @@ type branch struct {
 	kids map[string]*branch
 }
 
-func newSourceTree() *sourceTree { return &sourceTree{&branch{kids: map[string]*branch{}}} }
+func newSourceTree(limits treeLimits) *sourceTree {
+	return &sourceTree{root: &branch{kids: map[string]*branch{}}, limits: limits}
+}
 
 // put puts a layer on what is there: first it removes what the layer says, then come its
 // entries.
-func (s *sourceTree) put(t *layerTree) {
+func (s *sourceTree) put(t *layerTree) error {
 	links := map[string]*leaf{}
 	for _, name := range t.order {
 		if l := t.byName[name]; l.typ == tar.TypeLink {
@@ -251,14 +270,25 @@ func (s *sourceTree) put(t *layerTree) {
 		d := s.dir(dir)
 		b := d.kids[base]
 		if b == nil || l.typ != tar.TypeDir || b.kids == nil {
-			b = &branch{}
-			d.kids[base] = b
+			b = s.grow(d, base)
 		}
 		b.leaf = l
 		if l.typ == tar.TypeDir && b.kids == nil {
 			b.kids = map[string]*branch{}
 		}
+		if s.made > s.limits.names {
+			return fmt.Errorf("%w: layers of more than %d names together, with the directories above them", ErrUnsupported, s.limits.names)
+		}
 	}
+	return nil
+}
+
+// grow makes a branch, in place of what was there.
+func (s *sourceTree) grow(d *branch, name string) *branch {
+	b := &branch{}
+	d.kids[name] = b
+	s.made++
+	return b
 }
 
 // maxLinks bounds how many symbolic links a path may lead through.
@@ -266,8 +296,7 @@ const maxLinks = 40
 
 // find follows a path through symbolic links in its directories; nil if it leads nowhere.
 func (s *sourceTree) find(p string, depth int) *branch {
-	at, where := s.root, "/"
-	parts := fields(p)
+	at, parts := s.root, fields(p)
 	for i, name := range parts {
 		next := at.kids[name]
 		if next == nil {
@@ -277,9 +306,10 @@ func (s *sourceTree) find(p string, depth int) *branch {
 			if depth > maxLinks {
 				return nil
 			}
-			return s.find(path.Join(next.target(where), path.Join(parts[i+1:]...)), depth+1)
+			to := next.target("/" + path.Join(parts[:i]...))
+			return s.find(path.Join(to, path.Join(parts[i+1:]...)), depth+1)
 		}
-		at, where = next, path.Join(where, name)
+		at = next
 	}
 	return at
 }
@@ -293,7 +323,7 @@ func (b *branch) isLink() bool { return b.leaf != nil && b.leaf.typ == tar.TypeS
 // target is where a symbolic link in the directory dir leads to.
 func (b *branch) target(dir string) string {
 	if path.IsAbs(b.leaf.link) {
-		return b.leaf.link
+		return path.Clean(b.leaf.link)
 	}
 	return path.Join(dir, b.leaf.link)
 }
@@ -301,16 +331,16 @@ func (b *branch) target(dir string) string {
 // dir finds the directory of an entry, through symbolic links that lead to one, and makes
 // what is missing.
 func (s *sourceTree) dir(p string) *branch {
-	at, where := s.root, "/"
+	at, where, hops := s.root, []string{}, 0
 	for _, name := range fields(p) {
-		next, here := at.kids[name], path.Join(where, name)
-		for n := 0; next != nil && next.isLink() && n < maxLinks; n++ {
-			here = next.target(path.Dir(here))
-			next = s.find(here, 0)
+		next, here := at.kids[name], append(where, name)
+		for ; next != nil && next.isLink() && hops < maxLinks; hops++ {
+			here = fields(next.target("/" + path.Join(here[:max(0, len(here)-1)]...)))
+			next = s.find(path.Join(here...), 0)
 		}
 		if next == nil || next.kids == nil {
-			next, here = &branch{kids: map[string]*branch{}}, path.Join(where, name)
-			at.kids[name] = next
+			next, here = s.grow(at, name), append(where, name)
+			next.kids = map[string]*branch{}
 		}
 		at, where = next, here
 	}

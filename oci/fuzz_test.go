@@ -139,14 +139,14 @@ func FuzzCheckedLayers(f *testing.F) {
 	link := ocitest.Tar(f, ocitest.Dir("d"), ocitest.Link("l", "d"), ocitest.Link("self", "self"))
 	f.Add(link, ocitest.Tar(f, ocitest.File("l/x", "x"), ocitest.File("self/y", "y"), ocitest.HardLink("h", "l/x"), ocitest.File("d/.wh..wh..opq", "")))
 	f.Fuzz(func(t *testing.T, lower, upper []byte) {
-		s := newSourceTree()
+		s := newSourceTree(defaultTreeLimits)
 		for _, raw := range [][]byte{lower, upper} {
-			l, err := readLayer(bytes.NewReader(raw))
+			l, err := readLayer(bytes.NewReader(raw), defaultTreeLimits)
 			if err != nil {
 				return
 			}
 			l.compare(l, func(name, why string) { t.Errorf("%q differs from itself: %s", name, why) })
-			s.put(l)
+			must(t, s.put(l))
 		}
 		s.root.missing("/", map[string]bool{}, func(string, string) {})
 	})
