@@ -87,6 +87,7 @@ type checker struct {
 	o      CheckOptions
 	im     *Image
 	boot   *rafs.Image
+	raw    []byte      // of boot
 	tree   *sourceTree // of the source's layers, nil without one
 	report *CheckReport
 }
@@ -104,7 +105,7 @@ func (c *checker) run(ctx context.Context) error {
 	if _, err := boot.Check(ctx, rafs.CheckOptions{MaxProblems: 1}); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}
-	c.boot = boot
+	c.boot, c.raw = boot, raw.Bytes()
 	c.blobTable()
 	source, err := c.source(ctx)
 	if err != nil {
@@ -195,6 +196,9 @@ func (c *checker) layers(ctx context.Context, source *Image) error {
 		c.report.add("%d blobs of layers, the source has %d layers", len(own), len(source.Manifest.Layers))
 		return nil
 	}
+	if own == nil {
+		return c.whole(ctx)
+	}
 	for i, d := range own {
 		if d.NydusRef() != "" {
 			if source != nil && d.NydusRef() != source.Manifest.Layers[i].Digest {
@@ -208,6 +212,17 @@ func (c *checker) layers(ctx context.Context, source *Image) error {
 		c.o.Progress.tell(Event{What: "layer", Name: d.Digest.String(), State: StateDone, Done: d.Size, Total: d.Size})
 	}
 	return nil
+}
+
+// whole unpacks the merged tree, where nothing says which blob a layer was made of.
+func (c *checker) whole(ctx context.Context) error {
+	c.report.Layers = len(c.im.BlobLayers())
+	return verifyChunks(ctx, build.Image{Name: "image.boot", Data: c.raw, Blobs: c.im.Blobs()})
+}
+
+// verifyChunks compares every chunk of an image with its digest.
+func verifyChunks(ctx context.Context, image build.Image) error {
+	return build.Unpack(ctx, image, io.Discard, build.UnpackOptions{Workers: buildWorkers()})
 }
 
 // layer unpacks a blob, which compares every chunk with its digest, and compares the
@@ -225,7 +240,7 @@ func (c *checker) layer(ctx context.Context, i int, d Descriptor, source *Image)
 	defer b.Close()
 	image := build.Image{Name: b.Name, Data: b.Bytes(), Blobs: &layerBlobs{id: d.Digest.Encoded(), self: files, size: uint64(d.Size), rest: c.im.Blobs()}}
 	if source == nil {
-		return build.Unpack(ctx, image, io.Discard, build.UnpackOptions{Workers: buildWorkers()})
+		return verifyChunks(ctx, image)
 	}
 	got, err := unpacked(ctx, image, defaultTreeLimits)
 	if err != nil {

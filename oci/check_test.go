@@ -139,6 +139,41 @@ func TestCheckHoldsManifestsToTheRules(t *testing.T) {
 	}
 }
 
+// TestCheckReadsEveryChunk, also of an image that does not say what its blobs were made of,
+// as those of other converters.
+func TestCheckReadsEveryChunk(t *testing.T) {
+	dir, _ := small(t)
+	dst := parse(t, "oci:"+t.TempDir()+"/l:1")
+	convert(t, parse(t, "oci:"+dir), dst, defaults())
+	im := whole(t, dst, Options{})
+	config, err := rewriteConfig(im.RawConfig, im.Config.RootFS.DiffIDs, nil)
+	must(t, err)
+	m := *im.Manifest
+	m.Config.Digest, m.Config.Size = sha(config), int64(len(config))
+	for i := range m.Layers {
+		delete(m.Layers[i].Annotations, AnnotationNydusSourceDigest)
+	}
+	raw, d, err := encode(m, MediaTypeManifest)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dst.Path, blobName(d.Digest)), raw, 0o600))
+	must(t, os.WriteFile(filepath.Join(dst.Path, blobName(m.Config.Digest)), config, 0o600))
+	for _, ref := range []Ref{dst, dst.WithDigest(d.Digest)} {
+		if r, err := Check(t.Context(), ref, CheckOptions{}); err != nil || r.Layers != 2 {
+			t.Errorf("%s: %+v, %v", ref, r, err)
+		}
+	}
+	blob := filepath.Join(dst.Path, blobName(m.Layers[1].Digest))
+	data, err := os.ReadFile(blob)
+	must(t, err)
+	data[0] ^= 1
+	must(t, os.WriteFile(blob, data, 0o600))
+	for _, ref := range []Ref{dst, dst.WithDigest(d.Digest)} {
+		if r, err := Check(t.Context(), ref, CheckOptions{}); err == nil {
+			t.Errorf("%s: a damaged chunk passes: %+v", ref, r)
+		}
+	}
+}
+
 // TestLayersThatTakeTooMuchMemoryAreNotCompared: a few bytes of a compressed layer can make
 // any number of names, and of directories in one name.
 func TestLayersThatTakeTooMuchMemoryAreNotCompared(t *testing.T) {
