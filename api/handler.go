@@ -256,42 +256,6 @@ func abort(d Daemon, r *http.Request) (any, error) {
 	return d.Abort(AbortQuery{All: true, Age: time.Duration(secs) * time.Second})
 }
 
-func getOverride(d Daemon, r *http.Request) (any, error) {
-	id, _, err := query(r.URL.RawQuery, "id")
-	if err != nil {
-		return nil, err
-	}
-	m := d.Override(id)
-	if m == nil {
-		m = map[string]string{}
-	}
-	return m, nil
-}
-
-// overridable are the keys that may change under a mounted image.
-var overridable = []string{"registry_auth", "proxy_url", "dragonfly_scheduler_endpoint"}
-
-func setOverride(d Daemon, r *http.Request) (any, error) {
-	id, _, err := query(r.URL.RawQuery, "id")
-	if err != nil {
-		return nil, err
-	}
-	body, err := readBody(r)
-	if err != nil {
-		return nil, err
-	}
-	values, err := parseOverride(body)
-	if err != nil {
-		return nil, err
-	}
-	for k := range values {
-		if !slices.Contains(overridable, k) {
-			return nil, &Error{Kind: BadPayload}
-		}
-	}
-	return nil, d.SetOverride(id, values)
-}
-
 func putBlob(d Daemon, r *http.Request) (any, error) {
 	body, err := readBody(r)
 	if err != nil {

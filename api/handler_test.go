@@ -125,6 +125,11 @@ func TestRequests(t *testing.T) {
 		{"config", "PUT", "/api/v1/config?id=%2Fa", `{"registry_auth":"dTpw","proxy_url":""}`, nil, 204, "override /a"},
 		{"config without id", "PUT", "/api/v1/config", `{"dragonfly_scheduler_endpoint":"x"}`, nil, 204, "override "},
 		{"config with unknown key", "PUT", "/api/v1/config?id=/a", `{"registry_auth":"dTpw","x":"y"}`, nil, 500, errBody("Configure(ResponsePayloadType)")},
+		{"config: keys of a store", "PUT", "/api/v1/config?id=/a", `{"access_key_id":"i","access_key_secret":"s","security_token":"t"}`, nil, 204, "override /a"},
+		{"config: half of a store's keys", "PUT", "/api/v1/config?id=/a", `{"registry_auth":"dTpw","access_key_id":"i"}`, nil, 500,
+			errBody(`Configure(DaemonAbnormal(Other("access_key_id and access_key_secret are set together, with the security_token of a session")))`)},
+		{"config: a session's token alone", "PUT", "/api/v1/config?id=/a", `{"security_token":"t"}`, nil, 500,
+			errBody(`Configure(DaemonAbnormal(Other("access_key_id and access_key_secret are set together, with the security_token of a session")))`)},
 		{"config not flat", "PUT", "/api/v1/config?id=/a", `{"registry_auth":{}}`, nil, 400,
 			errBody("ParseBody(Error(\"invalid type for `registry_auth`, expected a string\", line: 1, column: 20))")},
 
@@ -385,6 +390,33 @@ func TestQuote(t *testing.T) {
 	} {
 		if got := quote(tt.in); got != tt.want {
 			t.Errorf("got %s, want %s", got, tt.want)
+		}
+	}
+}
+
+// TestKeysOfAStoreAreSetAsAWhole: what a request leaves out of them is empty then, and no
+// answer shows them.
+func TestKeysOfAStoreAreSetAsAWhole(t *testing.T) {
+	f := newFake()
+	f.overrides["/a"] = map[string]string{"access_key_id": "i", "access_key_secret": "s", "security_token": "t", "proxy_url": "p"}
+	h := Handler(f)
+	ask := func(method, body string) (int, string) {
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://unix/api/v1/config?id=/a", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := recorder{header: http.Header{}}
+		h.ServeHTTP(&w, r)
+		return w.status, string(w.body)
+	}
+	if status, body := ask("GET", ""); status != 200 || body != `{"proxy_url":"p"}` {
+		t.Errorf("got %d %s", status, body)
+	}
+	for _, body := range []string{`{"access_key_id":"i2","access_key_secret":"s2"}`, `{"access_key_id":"","access_key_secret":""}`, `{"security_token":""}`} {
+		status, _ := ask("PUT", body)
+		set := f.overrides["/a"]
+		if token, ok := set["security_token"]; status != 204 || len(set) != 3 || !ok || token != "" {
+			t.Errorf("%s: %d, set %q", body, status, set)
 		}
 	}
 }

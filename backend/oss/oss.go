@@ -35,10 +35,9 @@ type Options struct {
 	Host     string // of a mirror, asked instead of bucket.endpoint; or empty
 	Bucket   string
 	Prefix   string // of every object's name
-	// Both are empty for anonymous reading.
-	AccessKeyID, AccessKeySecret string
-	// SecurityToken belongs to keys that end with a session; or empty.
-	SecurityToken string
+	// Keys are asked for at every request, since they may change; empty ones read
+	// anonymously.
+	Keys func() httprange.Keys
 }
 
 // New makes a back end. It reads certificates and sends nothing.
@@ -50,21 +49,19 @@ func New(o opener.Opener, opt Options) (*httprange.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("oss %s: %w", opt.Endpoint, err)
 	}
-	s := &httprange.Store{
+	return &httprange.Store{
 		Client: client,
 		Base:   url.URL{Scheme: opt.Scheme, Host: cmp.Or(opt.Host, opt.Bucket+"."+opt.Endpoint), Path: "/" + opt.Prefix},
+		Keys:   opt.Keys,
+		Sign:   (&signer{opt.Bucket, time.Now}).sign,
 		Denied: "check access_key_id, access_key_secret, security_token and the clock; they must allow GetObject in " + opt.Bucket,
-	}
-	if opt.AccessKeyID != "" || opt.AccessKeySecret != "" {
-		s.Sign = (&signer{opt.AccessKeyID, opt.AccessKeySecret, opt.SecurityToken, opt.Bucket, time.Now}).sign
-	}
-	return s, nil
+	}, nil
 }
 
 // A signer signs GET requests.
 type signer struct {
-	id, secret, token, bucket string
-	now                       func() time.Time
+	bucket string
+	now    func() time.Time
 }
 
 // headerToken carries a session's token.
@@ -72,14 +69,14 @@ const headerToken = "x-oss-security-token"
 
 // sign adds the headers of a signature. What is signed: method, Content-MD5,
 // Content-Type, Date, headers of OSS's own, and the resource.
-func (s *signer) sign(u *url.URL, h http.Header) {
+func (s *signer) sign(k httprange.Keys, u *url.URL, h http.Header) {
 	date, own := s.now().UTC().Format(http.TimeFormat), ""
 	h.Set("Date", date)
-	if s.token != "" {
-		h.Set(headerToken, s.token)
-		own = headerToken + ":" + s.token + "\n"
+	if k.Token != "" {
+		h.Set(headerToken, k.Token)
+		own = headerToken + ":" + k.Token + "\n"
 	}
-	h.Set("Authorization", "OSS "+s.id+":"+signature(s.secret, "GET\n\n\n"+date+"\n"+own+"/"+s.bucket+u.Path))
+	h.Set("Authorization", "OSS "+k.ID+":"+signature(k.Secret, "GET\n\n\n"+date+"\n"+own+"/"+s.bucket+u.Path))
 }
 
 func signature(secret, text string) string {

@@ -16,6 +16,7 @@ package s3
 import (
 	"fmt"
 	"net/url"
+	"time"
 
 	"vrafs/internal/httprange"
 	"vrafs/internal/opener"
@@ -31,10 +32,9 @@ type Options struct {
 	Prefix   string // of every object's name
 	// VirtualHosted puts the bucket's name in front of the endpoint.
 	VirtualHosted bool
-	// Both are empty for anonymous reading.
-	AccessKeyID, AccessKeySecret string
-	// SecurityToken belongs to keys that end with a session; or empty.
-	SecurityToken string
+	// Keys are asked for at every request, since they may change; empty ones read
+	// anonymously.
+	Keys func() httprange.Keys
 }
 
 // New makes a back end. It reads certificates and sends nothing.
@@ -49,13 +49,12 @@ func New(o opener.Opener, opt Options) (*httprange.Store, error) {
 	s := &httprange.Store{
 		Client: client,
 		Base:   url.URL{Scheme: opt.Scheme, Host: opt.Endpoint, Path: "/" + opt.Bucket + "/" + opt.Prefix},
+		Keys:   opt.Keys,
+		Sign:   (&signer{opt.Region, time.Now}).sign,
 		Denied: "check access_key_id, access_key_secret, security_token, region and the clock; they must allow GetObject in " + opt.Bucket,
 	}
 	if opt.VirtualHosted {
 		s.Base.Host, s.Base.Path = opt.Bucket+"."+opt.Endpoint, "/"+opt.Prefix
-	}
-	if opt.AccessKeyID != "" || opt.AccessKeySecret != "" {
-		s.Sign = newSigner(&opt).sign
 	}
 	return s, nil
 }

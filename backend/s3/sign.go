@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"vrafs/internal/httprange"
 )
 
 const (
@@ -19,22 +21,18 @@ const (
 
 // A signer signs GET requests without a body.
 type signer struct {
-	id, secret, token, region string
-	now                       func() time.Time
-}
-
-func newSigner(o *Options) *signer {
-	return &signer{o.AccessKeyID, o.AccessKeySecret, o.SecurityToken, o.Region, time.Now}
+	region string
+	now    func() time.Time
 }
 
 // sign adds the headers of a signature.
-func (s *signer) sign(u *url.URL, h http.Header) {
+func (s *signer) sign(k httprange.Keys, u *url.URL, h http.Header) {
 	stamp := s.now().UTC().Format(stampLayout)
 	h.Set("X-Amz-Content-Sha256", unsignedPayload)
 	h.Set("X-Amz-Date", stamp)
 	names := []string{"host", "x-amz-content-sha256", "x-amz-date"} // sorted
-	if s.token != "" {
-		h.Set("X-Amz-Security-Token", s.token)
+	if k.Token != "" {
+		h.Set("X-Amz-Security-Token", k.Token)
 		names = append(names, "x-amz-security-token")
 	}
 	headers, signed := "", strings.Join(names, ";")
@@ -47,8 +45,8 @@ func (s *signer) sign(u *url.URL, h http.Header) {
 	}
 	canonical := strings.Join([]string{http.MethodGet, u.EscapedPath(), u.RawQuery, headers, signed, unsignedPayload}, "\n")
 	scope := s.scope(stamp)
-	h.Set("Authorization", algorithm+" Credential="+s.id+"/"+scope+", SignedHeaders="+signed+
-		", Signature="+s.signature(stamp, scope, canonical))
+	h.Set("Authorization", algorithm+" Credential="+k.ID+"/"+scope+", SignedHeaders="+signed+
+		", Signature="+s.signature(k.Secret, stamp, scope, canonical))
 }
 
 func (s *signer) scope(stamp string) string {
@@ -56,9 +54,9 @@ func (s *signer) scope(stamp string) string {
 }
 
 // signature signs a canonical request.
-func (s *signer) signature(stamp, scope, canonical string) string {
+func (s *signer) signature(secret, stamp, scope, canonical string) string {
 	digest := sha256.Sum256([]byte(canonical))
-	key := []byte("AWS4" + s.secret)
+	key := []byte("AWS4" + secret)
 	for part := range strings.SplitSeq(scope, "/") {
 		key = mac(key, part)
 	}

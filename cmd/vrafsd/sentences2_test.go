@@ -232,6 +232,9 @@ func (s *stage) hotReload() []sentence {
 		put("one key leaves the others", "?id=/used", `{"proxy_url":"http://p:3"}`, 204, nil),
 		get("one key leaves the others", "?id=/used", strings.Replace(values, "p:1", "p:3", 1)),
 		put("nothing", "?id=/used", `{}`, 204, nil),
+		put("keys of a store, ours", "?id=/used", `{"access_key_id":"i","access_key_secret":"s"}`, 204, nil),
+		put("keys of a store, ours: one without the other", "?id=/used", `{"access_key_secret":"s"}`, 500, refusal("Configure(DaemonAbnormal(Other(")),
+		get("keys of a store, ours, are not shown", "?id=/used", strings.Replace(values, "p:1", "p:3", 1)),
 		put("reset", "", `{"registry_auth":""}`, 204, nil),
 	}
 }

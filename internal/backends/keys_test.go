@@ -19,7 +19,7 @@ func told(t *testing.T, kind string, section map[string]any) string {
 		t.Fatal(err)
 	}
 	b := parsed(t, kind, string(text))
-	o := &Options{Opener: opener.Local(), Network: &Network{}, Setting: func(_, configured string) string { return configured }}
+	o := &Options{Opener: opener.Local(), Network: &Network{}}
 	common := func(h *config.HTTP) string {
 		opt, err := o.http(h)
 		if err != nil {
@@ -35,11 +35,11 @@ func told(t *testing.T, kind string, section map[string]any) string {
 		return common(&b.Registry.HTTP) + fmt.Sprintln(r.Scheme, r.Host, r.Repo, r.Token, r.Credentials(), r.BlobURLScheme, r.BlobRedirectedHost,
 			len(b.Registry.Mirrors))
 	case config.S3Type:
-		s := s3Options(b.S3, httprange.Options{})
-		return common(&b.S3.HTTP) + fmt.Sprintln(s.Scheme, s.Endpoint, s.Region, s.Bucket, s.Prefix, s.AccessKeyID, s.AccessKeySecret, s.SecurityToken, s.VirtualHosted)
+		s := o.s3(b.S3, httprange.Options{})
+		return common(&b.S3.HTTP) + fmt.Sprintln(s.Scheme, s.Endpoint, s.Region, s.Bucket, s.Prefix, s.Keys(), s.VirtualHosted)
 	case config.OSSType:
-		s := ossOptions(b.OSS, httprange.Options{})
-		return common(&b.OSS.HTTP) + fmt.Sprintln(s.Scheme, s.Endpoint, s.Bucket, s.Prefix, s.AccessKeyID, s.AccessKeySecret, s.SecurityToken, len(b.OSS.Mirrors))
+		s := o.oss(b.OSS, httprange.Options{})
+		return common(&b.OSS.HTTP) + fmt.Sprintln(s.Scheme, s.Endpoint, s.Bucket, s.Prefix, s.Keys(), len(b.OSS.Mirrors))
 	}
 	return common(&b.HTTPProxy.HTTP) + fmt.Sprintln(b.HTTPProxy.Addr.Reveal(), b.HTTPProxy.Path)
 }

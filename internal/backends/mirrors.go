@@ -128,7 +128,7 @@ func (o *Options) openRegistry(r *config.Registry, h httprange.Options) (remote,
 }
 
 func (o *Options) openOSS(c *config.OSS, h httprange.Options) (remote, error) {
-	opt := ossOptions(c, h)
+	opt := o.oss(c, h)
 	origin, err := oss.New(o.Opener, opt)
 	if err != nil {
 		return nil, err

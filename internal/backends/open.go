@@ -28,9 +28,10 @@ type Options struct {
 	Header http.Header
 	// Network is shared with other back ends of the process; nil for nothing.
 	Network *Network
-	// Setting gives what was set at run time in the place of a configured value; it is
-	// asked at every request. Keys are those of the control API's configuration. nil: nothing is.
-	Setting func(key, configured string) string
+	// Set gives what was set at run time in the place of configured values, for keys that
+	// are set together, or nil if the first of them isn't; it is asked at every request. Keys
+	// are those of the control API's configuration. nil: nothing is.
+	Set func(keys ...string) []string
 	// Helper gives credentials for a repository of a registry, others than were refused and
 	// in the same form (base64 of user:password), where no socket of a helper is named; nil
 	// gives none.
@@ -48,9 +49,6 @@ func Open(b *config.Backend, o Options) (backend.Opener, func(), error) {
 	if o.Network == nil {
 		o.Network = &Network{}
 	}
-	if o.Setting == nil {
-		o.Setting = func(_, configured string) string { return configured }
-	}
 	switch b.Type {
 	case config.LocalFSType:
 		fs, err := localfs.New(o.Opener, localfs.Options{File: b.LocalFS.BlobFile, Dir: b.LocalFS.Dir, AltDirs: b.LocalFS.AltDirs})
@@ -61,7 +59,7 @@ func Open(b *config.Backend, o Options) (backend.Opener, func(), error) {
 	case config.RegistryType:
 		return o.remote(&b.Registry.HTTP, func(h httprange.Options) (remote, error) { return o.openRegistry(b.Registry, h) })
 	case config.S3Type:
-		return o.remote(&b.S3.HTTP, func(h httprange.Options) (remote, error) { return s3.New(o.Opener, s3Options(b.S3, h)) })
+		return o.remote(&b.S3.HTTP, func(h httprange.Options) (remote, error) { return s3.New(o.Opener, o.s3(b.S3, h)) })
 	case config.OSSType:
 		return o.remote(&b.OSS.HTTP, func(h httprange.Options) (remote, error) { return o.openOSS(b.OSS, h) })
 	case config.HTTPProxyType:
@@ -106,7 +104,7 @@ func (o *Options) registry(r *config.Registry, h httprange.Options) registry.Opt
 	return registry.Options{
 		HTTP: h, Scheme: r.Scheme, Host: r.Host, Repo: r.Repo, Token: r.RegistryToken.Reveal(),
 		BlobURLScheme: r.BlobURLScheme, BlobRedirectedHost: r.BlobRedirectedHost,
-		Credentials: func() string { return o.Setting("registry_auth", r.Auth.Reveal()) },
+		Credentials: func() string { return o.setting("registry_auth", r.Auth.Reveal()) },
 		Helper:      o.helper(r.CredentialHelper, r.Host, r.Repo),
 	}
 }
@@ -122,17 +120,39 @@ func (o *Options) helper(socket, host, repo string) func(context.Context, string
 	}
 }
 
-func s3Options(s *config.S3, h httprange.Options) s3.Options {
+func (o *Options) s3(s *config.S3, h httprange.Options) s3.Options {
 	return s3.Options{
 		HTTP: h, Scheme: s.Scheme, Endpoint: s.Endpoint, Region: s.Region, Bucket: s.BucketName, Prefix: s.ObjectPrefix,
-		AccessKeyID: s.AccessKeyID.Reveal(), AccessKeySecret: s.AccessKeySecret.Reveal(), SecurityToken: s.SecurityToken.Reveal(),
+		Keys:          o.keys(s.AccessKeyID, s.AccessKeySecret, s.SecurityToken),
 		VirtualHosted: s.AddressingStyle == config.VirtualStyle,
 	}
 }
 
-func ossOptions(o *config.OSS, h httprange.Options) oss.Options {
+func (o *Options) oss(c *config.OSS, h httprange.Options) oss.Options {
 	return oss.Options{
-		HTTP: h, Scheme: o.Scheme, Endpoint: o.Endpoint, Bucket: o.BucketName, Prefix: o.ObjectPrefix,
-		AccessKeyID: o.AccessKeyID.Reveal(), AccessKeySecret: o.AccessKeySecret.Reveal(), SecurityToken: o.SecurityToken.Reveal(),
+		HTTP: h, Scheme: c.Scheme, Endpoint: c.Endpoint, Bucket: c.BucketName, Prefix: c.ObjectPrefix,
+		Keys: o.keys(c.AccessKeyID, c.AccessKeySecret, c.SecurityToken),
 	}
+}
+
+// keys are those of an object store: configured, or set at run time, and never parts of both.
+func (o *Options) keys(id, secret, token config.Secret) func() httprange.Keys {
+	return func() httprange.Keys {
+		if o.Set != nil {
+			if v := o.Set("access_key_id", "access_key_secret", "security_token"); v != nil {
+				return httprange.Keys{ID: v[0], Secret: v[1], Token: v[2]}
+			}
+		}
+		return httprange.Keys{ID: id.Reveal(), Secret: secret.Reveal(), Token: token.Reveal()}
+	}
+}
+
+// setting is what was set at run time for a key, and else what was configured.
+func (o *Options) setting(key, configured string) string {
+	if o.Set != nil {
+		if v := o.Set(key); v != nil {
+			return v[0]
+		}
+	}
+	return configured
 }

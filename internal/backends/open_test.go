@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"vrafs/config"
 	"vrafs/internal/dragonfly"
 	"vrafs/internal/dragonfly/dragonflytest"
+	"vrafs/internal/httprange"
 	"vrafs/internal/opener"
 )
 
@@ -95,12 +97,7 @@ func TestProxiesMayBeSetAtRunTime(t *testing.T) {
 		{configured, "http://set:2", "http://set:2"},
 		{configured, "set:2", configured},
 	} {
-		o := Options{Setting: func(key, value string) string {
-			if key == "proxy_url" && tt.set != "" {
-				return tt.set
-			}
-			return value
-		}}
+		o := Options{Set: set("proxy_url", tt.set)}
 		p, err := o.proxy(&config.Proxy{URL: config.NewURL(tt.configured)})
 		if err != nil {
 			t.Fatal(err)
@@ -111,6 +108,44 @@ func TestProxiesMayBeSetAtRunTime(t *testing.T) {
 		}
 		if got != tt.want {
 			t.Errorf("configured %q, set %q: got %q, want %q", tt.configured, tt.set, got, tt.want)
+		}
+	}
+}
+
+// set is Options.Set where one key may be set.
+func set(key, value string) func(...string) []string {
+	return func(keys ...string) []string {
+		if value == "" || len(keys) != 1 || keys[0] != key {
+			return nil
+		}
+		return []string{value}
+	}
+}
+
+// TestKeysMayBeSetAtRunTime as a whole: what is set without a token has none.
+func TestKeysMayBeSetAtRunTime(t *testing.T) {
+	now := []string(nil)
+	o := Options{Set: func(keys ...string) []string {
+		if !slices.Equal(keys, []string{"access_key_id", "access_key_secret", "security_token"}) {
+			t.Errorf("asked for %q", keys)
+		}
+		return now
+	}}
+	const section = `{"endpoint":"e","region":"r","bucket_name":"b","access_key_id":"i","access_key_secret":"s","security_token":"t"}`
+	all := []func() httprange.Keys{o.s3(parsed(t, "s3", section).S3, httprange.Options{}).Keys, o.oss(parsed(t, "oss", section).OSS, httprange.Options{}).Keys}
+	for _, tt := range []struct {
+		set  []string
+		want httprange.Keys
+	}{
+		{nil, httprange.Keys{ID: "i", Secret: "s", Token: "t"}},
+		{[]string{"i2", "s2", "t2"}, httprange.Keys{ID: "i2", Secret: "s2", Token: "t2"}},
+		{[]string{"i3", "s3", ""}, httprange.Keys{ID: "i3", Secret: "s3"}},
+	} {
+		now = tt.set
+		for _, keys := range all {
+			if got := keys(); got != tt.want {
+				t.Errorf("set %q: got %q", tt.set, got)
+			}
 		}
 	}
 }
@@ -137,12 +172,7 @@ func TestSchedulersMayBeSetAtRunTime(t *testing.T) {
 		{configured, "set:2", "127.0.0.1:1", true},
 		{"", "set:2", "", false},
 	} {
-		o := Options{Network: &Network{Dragonfly: cluster}, Setting: func(key, value string) string {
-			if key == "dragonfly_scheduler_endpoint" && tt.set != "" {
-				return tt.set
-			}
-			return value
-		}}
+		o := Options{Network: &Network{Dragonfly: cluster}, Set: set("dragonfly_scheduler_endpoint", tt.set)}
 		p, err := o.proxy(&config.Proxy{DragonflySchedulerEndpoint: config.NewURL(tt.configured)})
 		if err != nil {
 			t.Fatal(err)

@@ -30,7 +30,7 @@ func (o *Options) proxy(p *config.Proxy) (httprange.Proxy, error) {
 		return httprange.Proxy{}, err
 	}
 	current := func() *url.URL {
-		if u, err := proxyURL("proxy_url", o.Setting("proxy_url", "")); err == nil && u != nil {
+		if u, err := proxyURL("proxy_url", o.setting("proxy_url", "")); err == nil && u != nil {
 			return u
 		}
 		return configured
@@ -72,7 +72,7 @@ func (o *Options) peers(configured string) (func(*url.URL) (*url.URL, bool), err
 		return nil, nil
 	}
 	return func(u *url.URL) (*url.URL, bool) {
-		scheduler := o.Setting(key, configured)
+		scheduler := o.setting(key, configured)
 		if s, err := proxyURL(key, scheduler); err != nil || s == nil {
 			scheduler = configured
 		}

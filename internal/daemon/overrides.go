@@ -25,11 +25,15 @@ func (o *overrides) get(id string) map[string]string {
 	return maps.Clone(o.m[id])
 }
 
-// value is one of an id's values; empty if it has none.
-func (o *overrides) value(id, key string) string {
+// values are those of some of an id's keys at one moment; empty where there are none.
+func (o *overrides) values(id string, keys ...string) []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.m[id][key]
+	list := make([]string, len(keys))
+	for i, k := range keys {
+		list[i] = o.m[id][k]
+	}
+	return list
 }
 
 // maxOverrides bounds the ids with values.
@@ -82,8 +86,7 @@ func (o *overrides) restore(all []override) error {
 func (d *Daemon) Override(id string) map[string]string { return d.overrides.get(id) }
 
 // SetOverride keeps values for a mountpoint, for a successor too: credentials that
-// were renewed stay so. Back ends ask for registry_auth and proxy_url at every
-// request; the other values change nothing in this version.
+// were renewed stay so. Back ends ask for them at every request.
 func (d *Daemon) SetOverride(id string, values map[string]string) error {
 	defer d.commands.enter()()
 	if err := d.overrides.set(id, values); err != nil {

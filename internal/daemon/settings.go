@@ -11,17 +11,17 @@ import (
 func (d *Daemon) openBackend(place string, c *config.Config) (backend.Opener, func(), error) {
 	return backends.Open(c.Backend, backends.Options{
 		Opener: d.o, Header: d.cfg.Header, Network: d.network, Log: d.log.With("mountpoint", place),
-		Setting: func(key, configured string) string { return d.setting(place, key, configured) },
+		Set: func(keys ...string) []string { return d.set(place, keys...) },
 	})
 }
 
-// setting is what the API set for a mountpoint or for the daemon, and else what was
-// configured.
-func (d *Daemon) setting(place, key, configured string) string {
+// set is what the API set for a mountpoint or for the daemon, in one place for all the
+// keys: where the first of them is. nil: nowhere.
+func (d *Daemon) set(place string, keys ...string) []string {
 	for _, id := range []string{place, ""} {
-		if v := d.overrides.value(id, key); v != "" {
+		if v := d.overrides.values(id, keys...); v[0] != "" {
 			return v
 		}
 	}
-	return configured
+	return nil
 }

@@ -3,6 +3,7 @@ package httprange
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -48,6 +49,50 @@ func TestStoreSaysWhatToDoAboutRefusals(t *testing.T) {
 			t.Errorf("%d: got %v, want %q", status, err, want)
 		}
 		_ = b.Close()
+	}
+}
+
+// TestKeysThatEndUnderWayAreAskedForAgain, and once: the next ones may be in place before
+// a server looks at what was signed with the last.
+func TestKeysThatEndUnderWayAreAskedForAgain(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		status   int
+		next     string // after the first request
+		ok       bool
+		requests int
+	}{
+		{"replaced", 403, "new", true, 2},
+		{"a session that ended", 400, "new", true, 2},
+		{"the same", 403, "old", false, 1},
+		{"replaced by others that have ended", 403, "older", false, 2},
+		{"taken away", 403, "", false, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			keys, requests := Keys{ID: "old"}, 0
+			u := serve(t, func(w http.ResponseWriter, r *http.Request) {
+				requests++
+				keys = Keys{ID: tt.next}
+				if r.Header.Get("Authorization") != "new" {
+					w.WriteHeader(tt.status)
+					return
+				}
+				files(w, r)
+			})
+			u.Path = "/"
+			s := &Store{Client: client(t, Options{}), Base: *u, Denied: "do this", Keys: func() Keys { return keys },
+				Sign: func(k Keys, _ *url.URL, h http.Header) { h.Set("Authorization", k.ID) }}
+			b, err := s.Open(t.Context(), "id")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			p := make([]byte, 4)
+			_, err = b.ReadAt(t.Context(), p, 4)
+			if tt.ok && (err != nil || string(p) != text[4:8]) || !tt.ok && (err == nil || !strings.Contains(err.Error(), "do this")) || requests != tt.requests {
+				t.Errorf("got %q, %v, %d requests", p, err, requests)
+			}
+		})
 	}
 }
 

@@ -31,6 +31,7 @@ type Store struct {
 	// Secrets must show nowhere.
 	Secrets []string
 	address string // the section's key for host and port
+	keys    keyring
 }
 
 // Kinds are all of them.
