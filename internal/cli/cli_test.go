@@ -171,6 +171,7 @@ func TestReport(t *testing.T) {
 		{"status", &StatusError{2, errors.New("no")}, 2, "Error: no\n"},
 		{"first_hint_stays", Hint(fmt.Errorf("a: %w", Hint(errors.New("b"), "give -D")), "give -C"), 1, "Error: a\n\nCaused by:\n    b\n\nHint: give -D.\n"},
 		{"hint", Hint(fmt.Errorf("a: %w", errors.New("b")), "give -D"), 1, "Error: a\n\nCaused by:\n    b\n\nHint: give -D.\n"},
+		{"what acts on a terminal", errors.New("\x1b[31mred\r\u009b \xffé\ufffd\ttab"), 1, "Error: \\x1b[31mred\\r\\u009b \\xffé\ufffd\ttab\n"},
 		{"class below the text", fmt.Errorf("%w", &classed{}), 1, "Error: inode at 0x40\n"},
 	}
 	for _, tt := range tests {

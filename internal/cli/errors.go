@@ -6,7 +6,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Exit statuses.
@@ -95,7 +97,7 @@ func Report(err error, stdout, stderr io.Writer) int {
 		io.WriteString(stderr, "For more information, try '--help'.\n")
 		return StatusUsage
 	}
-	io.WriteString(stderr, describe(err))
+	io.WriteString(stderr, printable(describe(err)))
 	status := StatusFailure
 	var se *StatusError
 	if errors.As(err, &se) {
@@ -122,6 +124,25 @@ func describe(err error) string {
 	var h *hintError
 	if errors.As(err, &h) {
 		fmt.Fprintf(&b, "\nHint: %s.\n", h.hint)
+	}
+	return b.String()
+}
+
+// printable shows what would act on a terminal as its escape: errors quote names and
+// words of images and registries.
+func printable(s string) string {
+	var b strings.Builder
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[0])
+		case r == '\n' || r == '\t' || strconv.IsPrint(r):
+			b.WriteString(s[:n])
+		default:
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+		s = s[n:]
 	}
 	return b.String()
 }
