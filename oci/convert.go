@@ -167,7 +167,7 @@ func (c *converter) wanted(raw []byte) ([]Descriptor, error) {
 		return nil, err
 	}
 	list := slices.DeleteFunc(slices.Clone(x.Manifests), func(d Descriptor) bool {
-		return !d.IsManifest() || isAttestation(&d) || d.IsNydusManifest()
+		return !d.IsManifest() || d.IsAttestation() || d.IsNydusManifest()
 	})
 	if !c.o.AllPlatforms {
 		platforms := c.o.Platforms

@@ -132,12 +132,12 @@ func selected(list []Descriptor, platforms []Platform) ([]Descriptor, error) {
 		found := false
 		best := 0
 		for i := range list {
-			if list[i].Platform != nil && !isAttestation(&list[i]) {
+			if list[i].Platform != nil && !list[i].IsAttestation() {
 				best = max(best, p.fits(list[i].Platform))
 			}
 		}
 		for i := range list {
-			if e := &list[i]; best > 0 && e.Platform != nil && !isAttestation(e) && p.fits(e.Platform) == best {
+			if e := &list[i]; best > 0 && e.Platform != nil && !e.IsAttestation() && p.fits(e.Platform) == best {
 				take[i], found = true, true
 			}
 		}

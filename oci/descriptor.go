@@ -130,6 +130,12 @@ func (d *Descriptor) IsNydusManifest() bool {
 	return d.ArtifactType == ArtifactTypeNydus || d.Platform != nil && slices.Contains(d.Platform.OSFeatures, OSFeatureNydus)
 }
 
+// IsAttestation reports whether the entry of an index holds statements about another
+// one, as BuildKit adds them.
+func (d *Descriptor) IsAttestation() bool {
+	return d.Annotations["vnd.docker.reference.type"] != "" || d.Platform != nil && d.Platform.OS == "unknown"
+}
+
 // NydusRef is the digest of the OCI layer that has the data of this blob layer; ""
 // unless it is the metadata of a layer that stays as it is.
 func (d *Descriptor) NydusRef() digest.Digest {

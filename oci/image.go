@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -157,7 +159,7 @@ func choose(list []Descriptor, o Options) (Descriptor, error) {
 	best, at := 0, -1
 	for i := range list {
 		d := &list[i]
-		if !d.IsManifest() && !d.IsIndex() || isAttestation(d) {
+		if !d.IsManifest() && !d.IsIndex() || d.IsAttestation() {
 			continue
 		}
 		nydus := d.IsNydusManifest()
@@ -178,28 +180,26 @@ func choose(list []Descriptor, o Options) (Descriptor, error) {
 	return list[at], nil
 }
 
-// isAttestation reports whether the entry holds statements about another one, as
-// BuildKit adds them.
-func isAttestation(d *Descriptor) bool {
-	return d.Annotations["vnd.docker.reference.type"] != "" || d.Platform != nil && d.Platform.OS == "unknown"
-}
-
 // platformsOf lists what there is, for a message.
 func platformsOf(list []Descriptor) string {
-	var s string
+	var names []string
 	for i := range list {
-		if p := list[i].Platform; p != nil && !isAttestation(&list[i]) && len(s) < 400 {
-			if s != "" {
-				s += ", "
-			}
-			s += p.String()
+		p := list[i].Platform
+		if p == nil || list[i].IsAttestation() || len(names) == maxPlatforms {
+			continue
+		}
+		if name := fmt.Sprintf("%.80s", p); !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
-	if s == "" {
+	if len(names) == 0 {
 		return "none"
 	}
-	return s
+	return strings.Join(names, ", ")
 }
+
+// maxPlatforms is how many a message lists.
+const maxPlatforms = 32
 
 // Repo is the place that the image lies in.
 func (im *Image) Repo() *Repo { return im.repo }

@@ -106,7 +106,7 @@ func (u *unconverter) images(ctx context.Context) ([]*Image, error) {
 			}
 			platforms = nil
 			for i := range x.Manifests {
-				if p := x.Manifests[i].Platform; p != nil && !isAttestation(&x.Manifests[i]) && !slices.ContainsFunc(platforms, func(q Platform) bool { return q.String() == p.String() }) {
+				if p := x.Manifests[i].Platform; p != nil && !x.Manifests[i].IsAttestation() && !slices.ContainsFunc(platforms, func(q Platform) bool { return q.String() == p.String() }) {
 					platforms = append(platforms, *p)
 				}
 			}

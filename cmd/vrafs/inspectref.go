@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"text/tabwriter"
 
 	"vrafs/internal/cli"
@@ -68,7 +67,7 @@ type described struct {
 // describedEntry is an image of an index.
 type describedEntry struct {
 	Platform string `json:"platform"`
-	Kind     string `json:"kind"`
+	Kind     string `json:"kind"` // oci, nydus or attestation
 	Digest   string `json:"digest"`
 	Size     int64  `json:"size"`
 }
@@ -123,7 +122,10 @@ func (d *described) list(x *oci.Index) {
 		if e.Platform != nil {
 			entry.Platform = e.Platform.String()
 		}
-		if e.IsNydusManifest() {
+		switch {
+		case e.IsAttestation():
+			entry.Kind = "attestation"
+		case e.IsNydusManifest():
 			entry.Kind = "nydus"
 		}
 		d.Platforms = append(d.Platforms, entry)
@@ -194,18 +196,18 @@ func (d *described) print(out io.Writer) error {
 	if len(d.Platforms) > 0 {
 		fmt.Fprintf(w, "Images:\n")
 		for _, e := range d.Platforms {
-			fmt.Fprintf(w, "  %s\t%s\t%s\n", e.Platform, e.Kind, e.Digest)
+			fmt.Fprintf(w, "  %s\t%s\t%s\n", quotePath(e.Platform), e.Kind, e.Digest)
 		}
 	}
 	switch d.Kind {
 	case "oci":
 		line("Kind", "OCI image")
 	case "nydus":
-		line("Kind", "Nydus image, RAFS v"+d.FSVersion)
+		line("Kind", "Nydus image, RAFS v"+quotePath(d.FSVersion))
 	default:
 		return w.Flush()
 	}
-	line("Platform", d.Platform)
+	line("Platform", quotePath(d.Platform))
 	if len(d.Platforms) > 0 {
 		line("Manifest", d.Manifest)
 	}
@@ -216,11 +218,11 @@ func (d *described) print(out io.Writer) error {
 	}
 	fmt.Fprintf(w, "Layers:\n")
 	for _, l := range d.Layers {
-		of := ""
+		fmt.Fprintf(w, "  %s\t%s\t%s", l.Kind, cli.Bytes(uint64(l.Size)), l.Digest)
 		if l.Source != "" {
-			of = "of " + short(l.Source)
+			fmt.Fprintf(w, "\tof %s", quotePath(short(l.Source)))
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", l.Kind, cli.Bytes(uint64(l.Size)), quotePath(l.Digest), quotePath(strings.TrimSpace(of)))
+		fmt.Fprintln(w)
 	}
 	return w.Flush()
 }
