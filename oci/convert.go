@@ -82,7 +82,7 @@ func Convert(ctx context.Context, src, dst Ref, o ConvertOptions) (*ConvertResul
 		return nil, err
 	}
 	if err := c.run(ctx); err != nil {
-		return nil, fmt.Errorf("convert %s: %w", src, err)
+		return nil, fmt.Errorf("convert %s to %s: %w", src, dst, err)
 	}
 	return &c.res, nil
 }

@@ -162,12 +162,34 @@ func redacted(err error) error {
 	return err
 }
 
+// maxAnswer is how many bytes of a registry's own words an error repeats.
+const maxAnswer = 1 << 10
+
+// An answerError is an answer of a registry that is an error: its status and its words.
+type answerError struct{ te *transport.Error }
+
+// Error is bounded, whatever the registry says.
+func (e *answerError) Error() string {
+	text := e.te.Error()
+	if len(text) > maxAnswer {
+		text = strings.ToValidUTF8(text[:maxAnswer], "") + "..."
+	}
+	if len(e.te.Errors) == 0 {
+		return text // which has the status
+	}
+	return fmt.Sprintf("status %d: %s", e.te.StatusCode, text)
+}
+
+// Unwrap gives the answer itself.
+func (e *answerError) Unwrap() error { return e.te }
+
 // classify gives an answer of the registry its class.
 func classify(err error) error {
 	var te *transport.Error
 	if !errors.As(err, &te) {
 		return err
 	}
+	err = &answerError{te}
 	switch te.StatusCode {
 	case http.StatusNotFound:
 		return fmt.Errorf("%w: %w", ErrNotFound, err)

@@ -50,7 +50,7 @@ func Unconvert(ctx context.Context, src, dst Ref, o UnconvertOptions) (*ConvertR
 	defer r.close()
 	u := &unconverter{route: r, o: o}
 	if err := u.run(ctx); err != nil {
-		return nil, fmt.Errorf("convert %s: %w", src, err)
+		return nil, fmt.Errorf("convert %s to %s: %w", src, dst, err)
 	}
 	return &u.res, nil
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// An identity is a key and a certificate for 127.0.0.1 that signs itself.
+// An identity is a key and a certificate for this machine that signs itself.
 type identity struct {
 	key *ecdsa.PrivateKey
 	der []byte
@@ -28,7 +28,7 @@ func newIdentity(t testing.TB) *identity {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "vrafs test"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)

@@ -31,7 +31,7 @@ type Options struct {
 type Server struct {
 	URL    string // scheme://127.0.0.1:port
 	Host   string // 127.0.0.1:port
-	CAFile string // PEM, of its certificate; empty without TLS
+	CAFile string // PEM, of its certificate and its token server's; empty without TLS
 	opt    Options
 }
 
@@ -45,11 +45,18 @@ func Start(t testing.TB, o Options) *Server {
 		"REGISTRY_STORAGE=filesystem", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="+filepath.Join(dir, "data"),
 		"REGISTRY_HTTP_ADDR=127.0.0.1:0", "REGISTRY_HTTP_SECRET=test", "OTEL_TRACES_EXPORTER=none")
 	if o.TLS {
-		certificate := newIdentity(t)
-		s.CAFile = filepath.Join(dir, "cert.pem")
-		write(t, s.CAFile, certificate.pem())
-		write(t, filepath.Join(dir, "key.pem"), certificate.keyPEM(t))
-		env = append(env, "REGISTRY_HTTP_TLS_CERTIFICATE="+s.CAFile, "REGISTRY_HTTP_TLS_KEY="+filepath.Join(dir, "key.pem"))
+		own := newIdentity(t)
+		certificate, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+		write(t, certificate, own.pem())
+		write(t, key, own.keyPEM(t))
+		env = append(env, "REGISTRY_HTTP_TLS_CERTIFICATE="+certificate, "REGISTRY_HTTP_TLS_KEY="+key)
+		trusted := own.pem()
+		if o.Tokens != nil {
+			_, tokens := o.Tokens.realm()
+			trusted = append(trusted, tokens...)
+		}
+		s.CAFile = filepath.Join(dir, "trusted.pem")
+		write(t, s.CAFile, trusted)
 	}
 	if o.User != "" {
 		env = append(env, "REGISTRY_AUTH=htpasswd", "REGISTRY_AUTH_HTPASSWD_REALM=test", "REGISTRY_AUTH_HTPASSWD_PATH="+passwords(t, dir, o.User, o.Password))

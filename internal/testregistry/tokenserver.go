@@ -1,33 +1,50 @@
 package testregistry
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"net/http"
 	"net/url"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"vrafs/internal/testenv"
 )
 
+// TokenServerOptions choose a TokenServer.
+type TokenServerOptions struct {
+	User, Password string // the only one that gets tokens
+	TLS            bool
+}
+
 // A TokenServer is the registry project's own token server. It gives tokens to one user,
 // for repositories below the user's name.
 type TokenServer struct {
-	url            string
-	user, password string
-	identity       *identity
+	url      string
+	o        TokenServerOptions
+	identity *identity
 }
 
 // StartTokenServer runs the registry project's token server until the test ends.
-func StartTokenServer(t testing.TB, user, password string) *TokenServer {
+func StartTokenServer(t testing.TB, o TokenServerOptions) *TokenServer {
 	t.Helper()
 	testenv.Need(t, testenv.TokenServer)
 	dir, host := t.TempDir(), FreePort(t)
-	s := &TokenServer{"http://" + host + "/token/", user, password, newIdentity(t)}
+	s := &TokenServer{o: o, identity: newIdentity(t)}
 	key := filepath.Join(dir, "key.pem")
 	write(t, key, s.identity.keyPEM(t))
-	Run(t, exec.Command(testenv.Peer("token-server"), "-addr", host, "-issuer", issuer, "-realm", service, "-key", key, "-passwd", passwords(t, dir, user, password)))
+	args := []string{"-addr", host, "-issuer", issuer, "-realm", service, "-key", key, "-passwd", passwords(t, dir, o.User, o.Password)}
+	scheme := "http"
+	if o.TLS {
+		certificate := filepath.Join(dir, "cert.pem")
+		write(t, certificate, s.identity.pem())
+		scheme, args = "https", append(args, "-tlscert", certificate, "-tlskey", key)
+	}
+	// By name: clients refuse a token server on a private address that is written in numbers.
+	s.url = scheme + "://" + strings.Replace(host, "127.0.0.1", "localhost", 1) + "/token/"
+	Run(t, exec.Command(testenv.Peer("token-server"), args...))
 	Await(t, host)
 	return s
 }
@@ -41,8 +58,8 @@ func (s *TokenServer) pushToken(t testing.TB, repo string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.SetBasicAuth(s.user, s.password)
-	tr := &http.Transport{DisableKeepAlives: true}
+	req.SetBasicAuth(s.o.User, s.o.Password)
+	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
 	resp, err := tr.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)

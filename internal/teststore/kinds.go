@@ -43,7 +43,7 @@ func Kinds() []Kind {
 		{Name: "registry with TLS", Remote: true, Unit: 1, start: registry(func(_ testing.TB, o *testregistry.Options) { o.TLS = true })},
 		{Name: "registry with htpasswd", Remote: true, Unit: 1, start: registry(func(_ testing.TB, o *testregistry.Options) { o.User, o.Password = user, password })},
 		{Name: "registry with tokens", Remote: true, Unit: 1, start: registry(func(t testing.TB, o *testregistry.Options) {
-			o.Tokens = testregistry.StartTokenServer(t, user, password)
+			o.Tokens = testregistry.StartTokenServer(t, testregistry.TokenServerOptions{User: user, Password: password})
 		})},
 		{Name: "s3", Remote: true, Unit: 1, start: s3},
 		{Name: "s3 by the bucket's name", Remote: true, Names: true, Unit: 1, start: s3Virtual},

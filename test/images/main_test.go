@@ -76,7 +76,7 @@ func (u *user) vrafs(args ...string) string {
 }
 
 // refused runs it, and it must fail with a message that has all of the words.
-func (u *user) refused(args []string, words ...string) {
+func (u *user) refused(args []string, words ...string) string {
 	u.t.Helper()
 	out, err := u.try(args...)
 	if err == nil {
@@ -87,6 +87,7 @@ func (u *user) refused(args []string, words ...string) {
 			u.t.Errorf("vrafs %s said %q, want %q in it", strings.Join(args, " "), out, w)
 		}
 	}
+	return out
 }
 
 // must ends the test at an error.
