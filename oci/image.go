@@ -107,13 +107,19 @@ func (im *Image) nydusReferrer(ctx context.Context) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("referrers of %s: %w", im.Desc.Digest, err)
 	}
-	for i := range x.Manifests[:min(len(x.Manifests), maxReferrers)] {
+	looked := 0
+	for i := range x.Manifests {
 		d := x.Manifests[i]
-		if !d.IsManifest() || d.ArtifactType != "" && d.ArtifactType != ArtifactTypeNydus {
+		if !mayBeNydus(&d) || looked == maxReferrers {
 			continue
 		}
+		looked++
 		n := &Image{Ref: im.Ref, Root: im.Root, repo: im.repo}
-		if n.RawManifest, n.Desc, err = im.repo.document(ctx, im.Ref.WithDigest(d.Digest), &d); err != nil {
+		n.RawManifest, n.Desc, err = im.repo.document(ctx, im.Ref.WithDigest(d.Digest), &d)
+		if isMissing(err) {
+			continue // a tag still lists what was deleted
+		}
+		if err != nil {
 			return nil, fmt.Errorf("referrer of %s: %w", im.Desc.Digest, err)
 		}
 		if n.Desc.Platform == nil {
@@ -122,11 +128,25 @@ func (im *Image) nydusReferrer(ctx context.Context) (*Image, error) {
 		if err := n.load(ctx); err != nil {
 			return nil, fmt.Errorf("referrer of %s: %w", im.Desc.Digest, err)
 		}
-		if n.IsNydus() {
+		if n.IsNydus() && n.Manifest.Subject != nil && n.Manifest.Subject.Digest == im.Desc.Digest {
 			return n, nil
 		}
 	}
 	return im, nil
+}
+
+// mayBeNydus reports whether an entry of a list of referrers can be a Nydus image. One
+// without a type of its own is listed with that of its configuration (distribution-spec,
+// "Listing Referrers"), as those are that nydusify makes.
+func mayBeNydus(d *Descriptor) bool {
+	if !d.IsManifest() {
+		return false
+	}
+	switch d.ArtifactType {
+	case "", ArtifactTypeNydus, MediaTypeConfig, MediaTypeDockerConfig, MediaTypeNydusConfig:
+		return true
+	}
+	return false
 }
 
 // maxReferrers is how many referrers of an image are looked at.

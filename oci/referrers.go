@@ -90,11 +90,13 @@ func addReferrer(ctx context.Context, t target, subject digest.Digest, d Descrip
 			return fmt.Errorf("%s: %w", tag, err)
 		}
 	}
-	if slices.ContainsFunc(x.Manifests, func(e Descriptor) bool { return e.Digest == d.Digest }) {
+	if len(x.Manifests) > 0 && x.Manifests[0].Digest == d.Digest {
 		return nil
 	}
+	// Clients take the first, which is the newest; nydus-snapshotter looks at no other.
 	d.Platform, d.Annotations, d.ArtifactType = nil, nil, ArtifactTypeNydus
-	x.Manifests = append(x.Manifests, d)
+	x.Manifests = slices.DeleteFunc(x.Manifests, func(e Descriptor) bool { return e.Digest == d.Digest })
+	x.Manifests = slices.Insert(x.Manifests, 0, d)
 	raw, err = json.Marshal(x)
 	if err != nil {
 		return err

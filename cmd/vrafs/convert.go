@@ -90,7 +90,7 @@ func (c *convert) recipeOptions() []*cli.Option {
 func (c *convert) resultOptions() []*cli.Option {
 	return []*cli.Option{
 		{Long: "merge-platform", Help: "Make an index with the OCI images and their conversions, for nodes with and without Nydus", Set: cli.Flag(&c.o.MergePlatform)},
-		{Long: "with-referrer", Help: "Let the conversion refer to the OCI image, by which it can be found", Set: cli.Flag(&c.o.Referrer)},
+		{Long: "with-referrer", Help: "Let the conversion refer to the OCI image, by whose name it is found then if both are in one repository", Set: cli.Flag(&c.o.Referrer)},
 		{Long: "compression", Value: "kind", Help: "How layers are stored with --to oci", Choices: []string{"gzip", "zstd", "none"}, Default: c.compression, Set: cli.Str(&c.compression)},
 		{Long: "docker-v2-format", Help: "Make Docker manifests instead of OCI ones", Set: cli.Flag(&c.o.Docker)},
 	}
