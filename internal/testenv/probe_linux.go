@@ -44,6 +44,7 @@ func init() {
 		Containerd:  containerdMissing,
 		Snapshotter: func() string { return first(peerMissing("containerd-nydus-grpc"), peerMissing("convert")) },
 		TrustedAttr: trustedMissing,
+		Git:         func() string { return programMissing("git") },
 		History:     historyMissing,
 	}
 }

@@ -59,6 +59,7 @@ const (
 	Containerd  Feature = "containerd"  // containerd, runc, lazy pulls and a registry, as root
 	Snapshotter Feature = "snapshotter" // nydus-snapshotter and its converter are built
 	TrustedAttr Feature = "trusted"     // trusted.* xattrs can be written in the temporary directory
+	Git         Feature = "git"         // git, to make repositories with
 	History     Feature = "history"     // git, and the commit before this one
 )
 

@@ -75,6 +75,13 @@ func (d *Daemon) Mount(ctx context.Context, place, bootstrap, blobDir string) er
 	}, nil)
 }
 
+// Share shows a directory of this host, to be written to, at a place inside the device.
+func (d *Daemon) Share(ctx context.Context, place, dir string) error {
+	return d.API(ctx, http.MethodPost, "/api/v1/mount?mountpoint="+url.QueryEscape(place), map[string]any{
+		"fs_type": "passthrough_fs", "source": dir, "config": "",
+	}, nil)
+}
+
 // Upgrade has the daemon become the program at its path, and waits until requests are
 // served again, for the n-th time. It returns how long they stood still.
 func (d *Daemon) Upgrade(ctx context.Context, n int) (time.Duration, error) {

@@ -3,8 +3,6 @@ package vm
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -22,31 +20,15 @@ func fioFiles(b *testing.B) map[string][]byte {
 	b.Helper()
 	testenv.Need(b, testenv.Fio)
 	program := testenv.Program("fio")
-	out, err := exec.Command("ldd", program).Output()
-	if err != nil {
-		b.Fatal(err)
-	}
 	files := map[string][]byte{"fio/fio": readFile(b, program)}
-	for field := range strings.FieldsSeq(string(out)) {
-		if !strings.HasPrefix(field, "/") {
-			continue
-		}
-		name := filepath.Base(field)
+	for _, library := range libraries(b, program) {
+		name := filepath.Base(library)
 		if strings.HasPrefix(name, "ld-") {
 			name = "loader"
 		}
-		files["fio/"+name] = readFile(b, field)
+		files["fio/"+name] = readFile(b, library)
 	}
 	return files
-}
-
-func readFile(b *testing.B, path string) []byte {
-	b.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return data
 }
 
 // fioJobs are the reads that a virtio-fs user would measure.

@@ -25,6 +25,8 @@ func init() {
 		guestapi.Unmount:   typed(doUnmount),
 		guestapi.Compare:   typed(doCompare),
 		guestapi.ReadAt:    typed(doReadAt),
+		guestapi.Hold:      typed(doHold),
+		guestapi.LetGo:     typed(doLetGo),
 		guestapi.Mmap:      typed(doMmap),
 		guestapi.Run:       typed(doRun),
 		guestapi.DropCache: typed(doDropCache),

@@ -13,12 +13,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func doReadAt(a guestapi.ReadAtArgs) (r guestapi.ReadAtResult, err error) {
-	f, err := os.Open(a.Path)
-	if err != nil {
-		return r, err
+// held are the files that Hold has opened, by path.
+var held = map[string]*os.File{}
+
+func doHold(a guestapi.PathArgs) (nothing, error) {
+	if held[a.Path] != nil {
+		return nothing{}, errors.New("it is held already")
 	}
-	defer func() { _ = f.Close() }()
+	f, err := os.Open(a.Path)
+	if err == nil {
+		held[a.Path] = f
+	}
+	return nothing{}, err
+}
+
+func doLetGo(nothing) (nothing, error) {
+	var errs []error
+	for _, f := range held {
+		errs = append(errs, f.Close())
+	}
+	clear(held)
+	return nothing{}, errors.Join(errs...)
+}
+
+func doReadAt(a guestapi.ReadAtArgs) (r guestapi.ReadAtResult, err error) {
+	f := held[a.Path]
+	if !a.Held {
+		if f, err = os.Open(a.Path); err != nil {
+			return r, err
+		}
+		defer func() { _ = f.Close() }()
+	}
 	buf := make([]byte, a.Length)
 	for _, off := range a.Offsets {
 		n, err := f.ReadAt(buf, off)

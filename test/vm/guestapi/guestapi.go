@@ -54,6 +54,8 @@ const (
 	Unmount   Command = "unmount"   // PathArgs -> nothing
 	Compare   Command = "compare"   // CompareArgs -> CompareResult
 	ReadAt    Command = "readat"    // ReadAtArgs -> ReadAtResult
+	Hold      Command = "hold"      // PathArgs -> nothing: opens a file and keeps it open
+	LetGo     Command = "letgo"     // nothing -> nothing: closes what Hold has opened
 	Mmap      Command = "mmap"      // PathArgs -> MmapResult
 	Run       Command = "run"       // RunArgs -> RunResult
 	DropCache Command = "dropcache" // nothing -> nothing
@@ -103,9 +105,11 @@ type CompareResult struct {
 	Took        time.Duration `json:"took"`
 }
 
-// ReadAtArgs ask for Length bytes at each of Offsets of one file.
+// ReadAtArgs ask for Length bytes at each of Offsets of one file; Held reads from what
+// Hold has opened by that path.
 type ReadAtArgs struct {
 	Path    string  `json:"path"`
+	Held    bool    `json:"held,omitempty"`
 	Offsets []int64 `json:"offsets"`
 	Length  int     `json:"length"`
 }
