@@ -306,18 +306,23 @@ func deleteBlob(d Daemon, r *http.Request) (any, error) {
 // mount is a mount request, new or in place.
 func mount(do func(Daemon, context.Context, string, MountCmd) error) func(Daemon, *http.Request) (any, error) {
 	return func(d Daemon, r *http.Request) (any, error) {
-		mp, err := requiredQuery(r.URL.RawQuery, "mountpoint")
-		if err != nil {
-			return nil, err
-		}
-		body, err := readBody(r)
-		if err != nil {
-			return nil, err
-		}
-		cmd, err := parseMountCmd(body)
+		mp, cmd, err := commandFor(r, parseMountCmd)
 		if err != nil {
 			return nil, err
 		}
 		return nil, do(d, r.Context(), mp, cmd)
 	}
+}
+
+// commandFor is the mountpoint that a request names and the command in its body.
+func commandFor[C any](r *http.Request, parse func([]byte) (C, error)) (mountpoint string, cmd C, err error) {
+	if mountpoint, err = requiredQuery(r.URL.RawQuery, "mountpoint"); err != nil {
+		return "", cmd, err
+	}
+	body, err := readBody(r)
+	if err != nil {
+		return "", cmd, err
+	}
+	cmd, err = parse(body)
+	return mountpoint, cmd, err
 }

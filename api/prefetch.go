@@ -42,15 +42,7 @@ func getPrefetch(d Daemon, r *http.Request) (any, error) {
 }
 
 func setPrefetch(d Daemon, r *http.Request) (any, error) {
-	mp, err := requiredQuery(r.URL.RawQuery, "mountpoint")
-	if err != nil {
-		return nil, err
-	}
-	body, err := readBody(r)
-	if err != nil {
-		return nil, err
-	}
-	cmd, err := parsePrefetchCmd(body)
+	mp, cmd, err := commandFor(r, parsePrefetchCmd)
 	if err != nil {
 		return nil, err
 	}
