@@ -31,6 +31,8 @@ func init() {
 		ImageTools:  func() string { return first(programMissing("umoci"), programMissing("skopeo")) },
 		GNUTar:      func() string { return programMissing("tar") },
 		Fio:         func() string { return programMissing("fio") },
+		StressNG:    func() string { return programMissing("stress-ng") },
+		Dbench:      func() string { return programMissing("dbench") },
 		Fusermount:  func() string { return programMissing("fusermount3") },
 		Squashfuse:  func() string { return first(programMissing("mksquashfs"), programMissing("squashfuse")) },
 		RaceBuild:   func() string { return programMissing("gcc") },

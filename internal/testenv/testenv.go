@@ -46,6 +46,8 @@ const (
 	ImageTools  Feature = "imagetools"  // umoci and skopeo
 	GNUTar      Feature = "tar"         // GNU tar
 	Fio         Feature = "fio"         // the I/O load generator
+	StressNG    Feature = "stress-ng"   // the load generator with a program for every system call
+	Dbench      Feature = "dbench"      // the load generator that does what a file server is asked
 	Fusermount  Feature = "fusermount"  // fusermount3, which mounts for users
 	Squashfuse  Feature = "squashfuse"  // mksquashfs and squashfuse, a peer in benchmarks
 	RaceBuild   Feature = "race"        // programs can be built with the race detector: a C compiler

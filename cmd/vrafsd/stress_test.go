@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"vrafs/internal/testenv"
+)
+
+// stressors are stress-ng's that work on files, in groups that run at once. All of them
+// pass on the host's ext4.
+var stressors = []struct {
+	name string
+	args string // a stressor each, with its sizes
+}{
+	{"names", "access chattr chdir,chdir-dirs=256 chmod chown dentry,dentries=256 dir,dir-dirs=256 dirdeep,dirdeep-inodes=2000 dirmany " +
+		"file-ioctl filename fstat getdent handle inode-flags link mknod open rename symlink touch utime xattr"},
+	{"data", "aio aiol copy-file fallocate,fallocate-bytes=8m fpunch fsize hdd,hdd-bytes=8m io iomix,iomix-bytes=8m mmap,mmap-file,mmap-bytes=8m " +
+		"msync readahead,readahead-bytes=8m revio,revio-bytes=8m seek,seek-size=8m,seek-punch sendfile splice sync-file,sync-file-bytes=8m"},
+	{"locks", "dnotify dup fanotify fcntl fiemap flock inotify lease locka lockf lockofd verity"},
+}
+
+// notServed are the stressors that find that they can do nothing on a mount, and why.
+var notServed = map[string]string{
+	"fiemap": "Linux has no FIEMAP on FUSE",
+	"verity": "no ioctl is served, as by nydusd",
+}
+
+// stressorArgs is the command line of n workers for each stressor of a group, whose
+// names it returns too.
+func stressorArgs(group string, n int) (names, args []string) {
+	for stressor := range strings.FieldsSeq(group) {
+		name, options, _ := strings.Cut(stressor, ",")
+		names, args = append(names, name), append(args, "--"+name, fmt.Sprint(n))
+		for option := range strings.SplitSeq(options, ",") {
+			if key, value, valued := strings.Cut(option, "="); valued {
+				args = append(args, "--"+key, value)
+			} else if key != "" {
+				args = append(args, "--"+key)
+			}
+		}
+	}
+	return names, args
+}
+
+var (
+	stressorRan     = regexp.MustCompile(`(?m)^stress-ng: metrc: \[\d+\] ([\w-]+) +\d+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+$`)
+	stressorSkipped = regexp.MustCompile(`(?m)^stress-ng: info: +\[\d+\] ([\w-]+): .*skipping`)
+)
+
+// TestStressorsPassOnASharedDirectory has stress-ng do to a mount what programs can do to
+// files and what they had better not, many at once; it checks what comes back.
+func TestStressorsPassOnASharedDirectory(t *testing.T) {
+	testenv.Need(t, testenv.StressNG)
+	testenv.Long(t)
+	seconds, workers := 2, 1
+	if testenv.Soak() {
+		seconds, workers = 120, 3
+	}
+	everyShare(t, func(t *testing.T, mount string) {
+		for _, group := range stressors {
+			names, args := stressorArgs(group.args, workers)
+			out := generate(t, seconds, "stress-ng", append(args, "--timeout", fmt.Sprint(seconds), "--temp-path", mount, "--verify", "--metrics-brief")...)
+			ran, skipped := found(stressorRan, out), found(stressorSkipped, out)
+			for _, name := range names {
+				if why := notServed[name]; slices.Contains(skipped, name) != (why != "") || slices.Contains(ran, name) == (why != "") {
+					t.Errorf("%s: ran %t, skipped %t (%s)", name, slices.Contains(ran, name), slices.Contains(skipped, name), why)
+				}
+			}
+			if t.Failed() {
+				t.Log(out)
+			}
+		}
+		left, err := os.ReadDir(mount)
+		if err != nil || len(left) != 0 {
+			t.Errorf("%d files are left of %v, %v", len(left), left, err)
+		}
+	})
+}
+
+// found is what re finds in text.
+func found(re *regexp.Regexp, text string) (all []string) {
+	for _, m := range re.FindAllStringSubmatch(text, -1) {
+		all = append(all, m[1])
+	}
+	return all
+}
+
+// TestDbenchRunsOnASharedDirectory has clients do what those of a file server did, which
+// dbench has in a recording with every outcome; it ends at the first that differs.
+func TestDbenchRunsOnASharedDirectory(t *testing.T) {
+	testenv.Need(t, testenv.Dbench)
+	testenv.Long(t)
+	seconds := 4
+	if testenv.Soak() {
+		seconds = 300
+	}
+	everyShare(t, func(t *testing.T, mount string) {
+		out := generate(t, seconds, "dbench", "--directory", mount, "--timelimit", fmt.Sprint(seconds), "4")
+		if !strings.Contains(out, "\n WriteX ") || !strings.Contains(out, "\nThroughput ") {
+			t.Errorf("it wrote nothing:\n%s", out)
+		}
+	})
+}
+
+// everyShare runs a test on mounts of shared directories, with and without writeback cache.
+func everyShare(t *testing.T, test func(t *testing.T, mount string)) {
+	for _, writeback := range []string{"on", "off"} {
+		t.Run("writeback_"+writeback, func(t *testing.T) {
+			h := newHost(t)
+			p := h.kept(t, "--keeper", "off", "--shared-dir", t.TempDir(), "--writable", "--writeback-cache", writeback)
+			test(t, h.dir)
+			select {
+			case <-p.done:
+				t.Error("the server is gone")
+			default:
+			}
+			if log := p.log(); strings.Contains(log, " ERROR ") {
+				t.Errorf("the server logged\n%s", log)
+			}
+		})
+	}
+}
+
+// generate runs a load generator for about so many seconds, to its end.
+func generate(t *testing.T, seconds int, program string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(seconds)*time.Second+2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, testenv.Program(program), args...)
+	cmd.WaitDelay = time.Second // its children may wait for a server that does not answer
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", program, err, out)
+	}
+	return string(out)
+}
