@@ -7,6 +7,7 @@ type (
 	prefetchKey  struct{}
 	elsewhereKey struct{}
 	peersKey     struct{}
+	streamKey    struct{}
 )
 
 // FromOrigin asks a read to pass by every cache and peer on the way and to fetch
@@ -47,6 +48,18 @@ func IsPrefetch(ctx context.Context) bool {
 func Wanted(ctx context.Context) <-chan struct{} {
 	wanted, _ := ctx.Value(prefetchKey{}).(<-chan struct{})
 	return wanted
+}
+
+// InStream marks a read as part of a pass over a blob, each read beginning where the last
+// one ended or a little later, up to byte end.
+func InStream(ctx context.Context, end uint64) context.Context {
+	return context.WithValue(ctx, streamKey{}, end)
+}
+
+// StreamEnd is the end of the pass that the read of ctx is part of, if it is.
+func StreamEnd(ctx context.Context) (end uint64, ok bool) {
+	end, ok = ctx.Value(streamKey{}).(uint64)
+	return end, ok
 }
 
 // Elsewhere marks a second request beside one that is late: it is to go another way

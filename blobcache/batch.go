@@ -22,6 +22,7 @@ type batch struct {
 	flights []*flight
 	off     uint64
 	size    uint64
+	stream  uint64        // of the pass that it is part of, as flight.stream
 	begun   Urgency       // when it was taken
 	wanted  chan struct{} // of a prefetch: closed when somebody waits for one of them
 
@@ -39,6 +40,9 @@ func (s *scheduler) batch(first *flight) *batch {
 		return b
 	}
 	b.flights = s.grow(first)
+	if first.urgency == Sometime {
+		b.stream = first.stream
+	}
 	b.off = b.flights[0].chunk.CompressedOff
 	for _, f := range b.flights {
 		b.size = max(b.size, f.end()-b.off)

@@ -25,6 +25,8 @@ type flight struct {
 	batch   *batch    // that is to bring it; guarded by scheduler.mu, nil while it is pending
 	ripe    time.Time // when it may be asked for without its neighbours
 
+	stream uint64           // part of a pass over the blob that goes on to this byte; 0: it isn't
+	got    []byte           // the first of its stored bytes, from a request that made way
 	along  bool             // read along with another
 	local  bool             // look into the data file first
 	unsure bool             // led by chunk infos that may be wrong

@@ -11,6 +11,7 @@ import (
 
 	"vrafs/backend"
 	"vrafs/backend/backendtest"
+	"vrafs/backend/stream"
 	"vrafs/internal/opener"
 )
 
@@ -151,7 +152,11 @@ func onLine(t *testing.T, s *sample, opt Options, f func(t *testing.T, e *env, l
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := store.Open(s.im, l, ImageOptions{})
+		var src backend.Opener = l
+		if opt.PrefetchStream {
+			src = stream.New(l, stream.Options{})
+		}
+		c, err := store.Open(s.im, src, ImageOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package blobcache
 
 import (
 	"context"
+	"iter"
 
 	"vrafs/rafs"
 )
@@ -17,7 +18,8 @@ type Prefetch struct {
 	plan
 	urgency Urgency
 	done    func(bytes uint64)
-	ended   bool // a chunk could not be stored: the next would have no place either
+	ended   bool   // a chunk could not be stored: the next would have no place either
+	stream  uint64 // flights are part of a pass that goes on to this byte
 }
 
 // Prefetch runs feed, which gives chunks to the Prefetch in the order in which they
@@ -84,18 +86,37 @@ func (p *Prefetch) AddBlob(blob int, off, size uint64) bool {
 		p.c.store.warn(p.v.blob.ID, "can't be prefetched", err)
 		return p.goesOn()
 	}
-	for i := range rafs.ChunkIndex(p.v.blob.ChunkCount) {
-		ch, err := p.v.lookup(p.t, i)
-		if err != nil || ch.CompressedOff+uint64(ch.CompressedSize) <= off ||
-			size != 0 && ch.CompressedOff >= off && ch.CompressedOff-off >= size {
-			continue
+	if p.c.store.opt.PrefetchStream && p.urgency == Sometime {
+		for ch := range p.stored(off, size) {
+			if !p.o.has(ch.Index) {
+				p.stream = max(p.stream, ch.CompressedOff+uint64(ch.CompressedSize))
+			}
 		}
+		defer func() { p.stream = 0 }()
+	}
+	for ch := range p.stored(off, size) {
 		if !p.add(spanOf(&ch)) {
 			return false
 		}
 	}
 	p.submit()
 	return true
+}
+
+// stored gives the chunks that AddBlob means of the blob that was entered.
+func (p *Prefetch) stored(off, size uint64) iter.Seq[rafs.Chunk] {
+	return func(yield func(rafs.Chunk) bool) {
+		for i := range rafs.ChunkIndex(p.v.blob.ChunkCount) {
+			ch, err := p.v.lookup(p.t, i)
+			if err != nil || ch.CompressedOff+uint64(ch.CompressedSize) <= off ||
+				size != 0 && ch.CompressedOff >= off && ch.CompressedOff-off >= size {
+				continue
+			}
+			if !yield(ch) {
+				return
+			}
+		}
+	}
 }
 
 // goesOn reports whether the prefetch has not ended.
@@ -113,6 +134,7 @@ func (p *Prefetch) add(s *rafs.Span) bool {
 	}
 	p.waits = append(p.waits, wait{v: p.v, view: p.o, flight: f, size: uint64(s.Len)})
 	if made {
+		f.stream = p.stream
 		p.fresh = append(p.fresh, f)
 		p.c.count.prefetchChunks.Add(1)
 	}

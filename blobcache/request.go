@@ -1,6 +1,7 @@
 package blobcache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -80,9 +81,13 @@ func (s *scheduler) request(b *batch) {
 		ctx = backend.ForPrefetchUntil(ctx, b.wanted)
 		v.cache.count.prefetchMerged.Add(1)
 	}
+	if b.stream != 0 {
+		ctx = backend.InStream(ctx, b.stream)
+	}
 	r := &reception{s: s, b: b, buf: s.buffer(b.size), begin: time.Now()}
 	defer s.release(r.buf)
-	err := v.readTo(ctx, v.blob.ID, r, b.off, b.size)
+	r.resume()
+	err := v.readTo(ctx, v.blob.ID, r, b.off+r.n, b.size-r.n)
 	r.end(err)
 }
 
@@ -100,6 +105,18 @@ type reception struct {
 	begin  time.Time
 	firstN uint64    // bytes that came first
 	first  time.Time // when; zero: none yet
+}
+
+// resume begins with what an earlier request brought of the first flight, if that was not
+// wrong.
+func (r *reception) resume() {
+	if f := r.b.flights[0]; !f.origin {
+		r.n = uint64(copy(r.buf.b, f.got))
+	}
+	for _, f := range r.b.flights {
+		f.got = nil
+	}
+	_ = r.s.progress(r.b, r.n) // it makes way when something comes
 }
 
 // Write implements io.Writer.
@@ -136,7 +153,8 @@ func (r *reception) came(n int) error {
 		return nil
 	}
 	c := r.b.flights[0].view.cache
-	if r.first.IsZero() {
+	// What comes of a stream was sent before it was asked for: it tells nothing of the link.
+	if r.first.IsZero() && r.b.stream == 0 {
 		r.first, r.firstN = time.Now(), uint64(n)
 		c.link.first(r.first.Sub(r.begin))
 	}
@@ -207,6 +225,12 @@ func (r *reception) end(err error) {
 		unit := r.unit()
 		f := unit[0]
 		switch lo := f.chunk.CompressedOff - r.b.off; {
+		case r.b.stream != 0 && lo < r.n && errors.Is(err, errGivenUp):
+			// The stream has passed these bytes.
+			got := bytes.Clone(r.buf.b[lo:r.n])
+			for _, f := range unit {
+				f.got = got
+			}
 		case f.view.blob.LegacyStargz() && lo < r.n && errors.Is(err, io.ErrUnexpectedEOF):
 			r.send(unit, r.n) // the stored size of eStargz chunks is an upper bound
 			continue

@@ -43,6 +43,9 @@ type Options struct {
 	PrefetchBytes uint64
 	// PrefetchRequests bounds the requests of prefetches under way. Default 8.
 	PrefetchRequests int
+	// PrefetchStream has whole blobs (Prefetch.AddBlob) read in order, one request after the
+	// other, for back ends that make one of them (backend.InStream).
+	PrefetchStream bool
 	// PrefetchRate bounds prefetch in stored bytes per second; 0: no bound.
 	PrefetchRate uint64
 	// Log gets what an operator should know, once per blob and kind. Default: nothing.

@@ -61,6 +61,9 @@ func (s *scheduler) turn(f *flight, t time.Time) (wait time.Duration, may bool) 
 	for _, b := range s.running {
 		if b.flights[0].view.cache == f.view.cache {
 			left += b.left
+			if b.stream != 0 && f.urgency == Sometime && f.stream != 0 {
+				return 0, false // the next read of the pass begins where this one ends
+			}
 		}
 		if b.urgency < now {
 			prefetches++

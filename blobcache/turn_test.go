@@ -127,24 +127,26 @@ func TestPrefetchOfAllCostsAReaderLittle(t *testing.T) {
 		chunks = append(chunks, i*37%1000)
 	}
 	for _, think := range []time.Duration{0, 5 * time.Millisecond, 40 * time.Millisecond, 200 * time.Millisecond} {
-		s := makeSample(t, blobSpec{id: "one", sizes: sizes(1000, 30_000)})
-		var alone time.Duration
-		onLine(t, s, Options{}, func(t *testing.T, e *env, _ *line) { alone = walk(t, e, chunks, think) })
-		onLine(t, s, Options{}, func(t *testing.T, e *env, l *line) {
-			ctx, cancel := context.WithCancel(t.Context())
-			ended := make(chan error, 1)
-			go func() { ended <- e.prefetchBlob(ctx, 0) }()
-			beside := walk(t, e, chunks, think)
-			cancel()
-			<-ended
-			t.Logf("thinking %v: %v alone, %v beside a prefetch of %d bytes", think, alone, beside, e.cache.Stats().PrefetchBytes)
-			if beside > alone+alone/10 {
-				t.Errorf("thinking %v: %v alone, %v beside a prefetch", think, alone, beside)
-			}
-			if e.cache.Stats().PrefetchBytes == 0 {
-				t.Errorf("thinking %v: nothing was prefetched in %v", think, beside)
-			}
-		})
+		for _, streamed := range []bool{false, true} {
+			s := makeSample(t, blobSpec{id: "one", sizes: sizes(1000, 30_000)})
+			var alone time.Duration
+			onLine(t, s, Options{}, func(t *testing.T, e *env, _ *line) { alone = walk(t, e, chunks, think) })
+			onLine(t, s, Options{PrefetchStream: streamed}, func(t *testing.T, e *env, l *line) {
+				ctx, cancel := context.WithCancel(t.Context())
+				ended := make(chan error, 1)
+				go func() { ended <- e.prefetchBlob(ctx, 0) }()
+				beside := walk(t, e, chunks, think)
+				cancel()
+				<-ended
+				t.Logf("thinking %v, streamed %v: %v alone, %v beside a prefetch of %d bytes", think, streamed, alone, beside, e.cache.Stats().PrefetchBytes)
+				if beside > alone+alone/10 {
+					t.Errorf("thinking %v: %v alone, %v beside a prefetch", think, alone, beside)
+				}
+				if e.cache.Stats().PrefetchBytes == 0 {
+					t.Errorf("thinking %v: nothing was prefetched in %v", think, beside)
+				}
+			})
+		}
 	}
 }
 

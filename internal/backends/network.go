@@ -12,6 +12,7 @@ import (
 	"vrafs/backend/hedge"
 	"vrafs/backend/limit"
 	"vrafs/backend/pace"
+	"vrafs/backend/stream"
 	"vrafs/backend/window"
 	"vrafs/internal/credhelper"
 	"vrafs/internal/dragonfly"
@@ -30,6 +31,8 @@ type Network struct {
 	Hosts *hosts.Table
 	// Hedge asks a second time for what is late.
 	Hedge *hedge.Hedger
+	// Streams counts requests that passes over whole blobs make.
+	Streams stream.Counters
 	// Windows keeps what was read through a proxy for the sake of peers.
 	Windows *window.Memory
 	// Dragonfly finds the seed peers of clusters whose scheduler a configuration names.
@@ -120,6 +123,7 @@ func (n *Network) wrap(blobs backend.Opener) backend.Opener {
 	if n.Hedge != nil {
 		blobs = n.Hedge.Wrap(blobs)
 	}
+	blobs = stream.New(blobs, stream.Options{Count: &n.Streams})
 	if n.Bytes != nil {
 		blobs = n.Bytes.Wrap(blobs)
 	}

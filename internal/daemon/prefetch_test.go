@@ -37,7 +37,7 @@ func TestPrefetchKeepsToItsKeys(t *testing.T) {
 	const v1 = `{"device":{"backend":{"type":"localfs","config":{"dir":"/b"}}},"mode":"direct","fs_prefetch":{"enable":true,"threads_count":3,"merging_size":65536,"bandwidth_rate":7`
 	for more, want := range map[string]prefetchKey{
 		"}}":                        {rate: 7, requests: 3, bytes: 65536},
-		`,"stream_prefetch":true}}`: {rate: 7, requests: 3, bytes: maxRequest},
+		`,"stream_prefetch":true}}`: {rate: 7, requests: 3, bytes: 65536, stream: true},
 	} {
 		c, err := config.Parse([]byte(v1 + more))
 		if err != nil {

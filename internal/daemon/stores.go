@@ -20,8 +20,11 @@ type storeKey struct {
 }
 
 // A prefetchKey is how prefetches ask: a rate in bytes per second (0: none), requests at
-// once, and the bytes of each.
-type prefetchKey struct{ rate, requests, bytes uint64 }
+// once, the bytes of each, and whether whole blobs are streamed.
+type prefetchKey struct {
+	rate, requests, bytes uint64
+	stream                bool
+}
 
 // A limitKey is a cache directory, with what is beneath it, and its limit; 0 for none.
 type limitKey struct {
@@ -71,6 +74,7 @@ func (s *stores) lease(c *config.Config, root string) (*blobcache.Store, func(),
 			Dir: dir, Workers: int(s.limits.Decompressors), MaxFetchBytes: s.limits.FetchBytes,
 			Amplify: key.amplify, MaxRequestBytes: min(max(defaultRequest, key.amplify), maxRequest), Limit: s.limit(key.limit), Log: s.log,
 			PrefetchRate: key.prefetch.rate, PrefetchRequests: int(key.prefetch.requests), PrefetchBytes: min(key.prefetch.bytes, maxRequest),
+			PrefetchStream: key.prefetch.stream,
 		})
 		if err != nil {
 			s.unlimit(key.limit)()
@@ -167,9 +171,5 @@ func prefetchOf(c *config.Config) prefetchKey {
 	if !p.Enable {
 		return prefetchKey{}
 	}
-	k := prefetchKey{rate: p.BandwidthLimit, requests: p.Threads, bytes: p.BatchSize}
-	if p.StreamPrefetch {
-		k.bytes = maxRequest
-	}
-	return k
+	return prefetchKey{rate: p.BandwidthLimit, requests: p.Threads, bytes: p.BatchSize, stream: p.StreamPrefetch}
 }

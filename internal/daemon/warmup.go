@@ -35,7 +35,7 @@ func newWarmUp(c *config.Config) warmUp {
 }
 
 // wholeBlobs reports whether a table asks for everything. stream_prefetch does so, too, by
-// requests as long as there may be (prefetchOf).
+// one request for each (prefetchOf).
 func wholeBlobs(p *config.Prefetch) bool { return p.Enable && (p.PrefetchAll || p.StreamPrefetch) }
 
 // A warmer finds the chunks of what is to be prefetched, in nydusd's order: what the

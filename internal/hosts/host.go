@@ -83,6 +83,17 @@ func (h *Host) refusal(wait time.Duration) error {
 	return &backend.Error{Host: h.name, After: wait, Cause: &away{h.failures, h.cause, wait}, Remedy: "check the host and the network"}
 }
 
+// Began says that an answer has begun. It may be a long one: if the visit decides whether
+// the host is asked again, another may decide before it.
+func (v Visit) Began() {
+	if !v.trial {
+		return
+	}
+	v.h.mu.Lock()
+	defer v.h.mu.Unlock()
+	v.h.trying = false
+}
+
 // Leave ends a request, with the bytes that it brought and, of a failure, its cause. It
 // must be called once.
 func (v Visit) Leave(o Outcome, bytes int, cause error) {

@@ -108,6 +108,28 @@ func TestOneRequestDecides(t *testing.T) {
 	trial.Leave(Unknown, 0, nil)
 }
 
+// TestLongAnswersDecideWhenTheyBegin: another request need not wait for the end.
+func TestLongAnswersDecideWhenTheyBegin(t *testing.T) {
+	tab, clock := clocked(Options{Failures: 1, Min: time.Second})
+	h := tab.Host("h:1")
+	ask(h, Failed)
+	*clock = clock.Add(time.Second)
+	long, err := h.Enter()
+	if err != nil || ask(h, Alive) {
+		t.Fatalf("got %v, or a second request is sent beside the one that decides", err)
+	}
+	long.Began()
+	for range 2 {
+		if !ask(h, Alive) {
+			t.Error("a host whose answer has begun is not asked")
+		}
+	}
+	long.Leave(Failed, 0, errRefused)
+	if ask(h, Alive) {
+		t.Error("the failure of the long answer does not count")
+	}
+}
+
 func TestRefusalsNameHostCauseAndTime(t *testing.T) {
 	tab, _ := clocked(Options{Failures: 2, Min: time.Second})
 	h := tab.Host("h:1")

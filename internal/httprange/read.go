@@ -80,7 +80,7 @@ func (c *Client) read(ctx context.Context, w *way, u *url.URL, h http.Header, d 
 	if err != nil {
 		return Reply{}, err
 	}
-	rep, err := c.exchange(ctx, w, u, h, d, off)
+	rep, err := c.exchange(ctx, w, u, h, d, off, v.Began)
 	o := outcome(ctx, rep.Status, rep.N, err)
 	if d.stopped {
 		o = hosts.Alive
@@ -89,8 +89,11 @@ func (c *Client) read(ctx context.Context, w *way, u *url.URL, h http.Header, d 
 	return rep, err
 }
 
-// exchange is one request and its answer.
-func (c *Client) exchange(ctx context.Context, w *way, u *url.URL, h http.Header, d *Dest, off uint64) (Reply, error) {
+// longAnswer is what nobody should have to wait for the end of, in bytes.
+const longAnswer = 1 << 20
+
+// exchange is one request and its answer; began is called where that is long and begins.
+func (c *Client) exchange(ctx context.Context, w *way, u *url.URL, h http.Header, d *Dest, off uint64, began func()) (Reply, error) {
 	off += d.done
 	h.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+d.left()-1))
 	ctx, cancel, watch := c.deadlines(ctx, d)
@@ -104,6 +107,9 @@ func (c *Client) exchange(ctx context.Context, w *way, u *url.URL, h http.Header
 	left := d.left()
 	want, err := rep.judge(resp.ContentLength, left, off)
 	if err == nil && want > 0 {
+		if want > longAnswer {
+			began()
+		}
 		rep.N, err = d.fill(watch(resp.Body), want, resp.StatusCode == http.StatusOK)
 		if d.stopped {
 			cancel() // nothing more is to come, not even to keep the connection
