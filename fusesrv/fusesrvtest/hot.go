@@ -1,6 +1,7 @@
 package fusesrvtest
 
 import (
+	"slices"
 	"testing"
 
 	"vrafs/fusesrv"
@@ -41,25 +42,29 @@ func (s *Stack) HotRequests(t testing.TB, d *Direct) []HotRequest {
 		if err != nil || len(b) == 0 {
 			t.Fatalf("%v: %d bytes, %v", op, len(b), err)
 		}
-		return hotRequest(t, name, op, dir.NodeID, read(4096), 4096, 16+len(b))
+		return Hot(t, name, op, dir.NodeID, read(4096), nil, 4096, 16+len(b))
 	}
 	capability := append(Args(t, fusesrv.GetxattrIn{Size: 64}), "security.capability\x00"...)
 	return []HotRequest{
-		hotRequest(t, "Lookup", fusesrv.OpLookup, dir.NodeID, Args(t, file.Name), 128, 16+128),
-		hotRequest(t, "LookupMiss", fusesrv.OpLookup, dir.NodeID, Args(t, "no such name"), 128, 16+128),
-		hotRequest(t, "Getattr", fusesrv.OpGetattr, file.Entry.NodeID, Args(t, fusesrv.GetattrIn{}), 104, 16+104),
-		hotRequest(t, "Read4K", fusesrv.OpRead, file.Entry.NodeID, read(4096), 4096, 16+4096),
-		hotRequest(t, "Read128K", fusesrv.OpRead, file.Entry.NodeID, read(size), size, 16+size),
+		Hot(t, "Lookup", fusesrv.OpLookup, dir.NodeID, Args(t, file.Name), nil, 128, 16+128),
+		Hot(t, "LookupMiss", fusesrv.OpLookup, dir.NodeID, Args(t, "no such name"), nil, 128, 16+128),
+		Hot(t, "Getattr", fusesrv.OpGetattr, file.Entry.NodeID, Args(t, fusesrv.GetattrIn{}), nil, 104, 16+104),
+		Hot(t, "Read4K", fusesrv.OpRead, file.Entry.NodeID, read(4096), nil, 4096, 16+4096),
+		Hot(t, "Read128K", fusesrv.OpRead, file.Entry.NodeID, read(size), nil, size, 16+size),
 		listing("ReaddirPlus", fusesrv.OpReaddirplus),
 		listing("Readdir", fusesrv.OpReaddir),
-		hotRequest(t, "Getxattr", fusesrv.OpGetxattr, file.Entry.NodeID, capability, 64, 16),
-		hotRequest(t, "Forget", fusesrv.OpForget, file.Entry.NodeID, Args(t, fusesrv.ForgetIn{Nlookup: 1}), 0, 0),
+		Hot(t, "Getxattr", fusesrv.OpGetxattr, file.Entry.NodeID, capability, nil, 64, 16),
+		Hot(t, "Forget", fusesrv.OpForget, file.Entry.NodeID, Args(t, fusesrv.ForgetIn{Nlookup: 1}), nil, 0, 0),
 	}
 }
 
-func hotRequest(t testing.TB, name string, op fusesrv.Opcode, node uint64, args []byte, room, want int) HotRequest {
-	h := Args(t, fusesrv.InHeader{Len: uint32(fusesrv.InHeaderSize + len(args)), Opcode: op, Unique: 2, NodeID: node})
+// Hot makes a request of a kind that is decisive: args and data as they come behind the
+// header, data in pages, room for so many bytes of answer, in pages. want is the length
+// of the reply.
+func Hot(t testing.TB, name string, op fusesrv.Opcode, node uint64, args, data []byte, room, want int) HotRequest {
+	h := Args(t, fusesrv.InHeader{Len: uint32(fusesrv.InHeaderSize + len(args) + len(data)), Opcode: op, Unique: 2, NodeID: node})
 	q := HotRequest{Name: name, In: [][]byte{h, args}, Out: [][]byte{make([]byte, fusesrv.OutHeaderSize)}, Want: want}
+	q.In = slices.AppendSeq(q.In, slices.Chunk(data, 4096))
 	for ; room > 0; room -= 4096 {
 		q.Out = append(q.Out, make([]byte, min(4096, room)))
 	}

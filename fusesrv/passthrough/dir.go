@@ -28,16 +28,20 @@ type listing struct {
 	room *atomic.Int64 // bytes that may be kept, of the FS
 
 	mu   sync.Mutex
-	buf  []byte // nil: nothing is kept
-	rest []byte // of buf, not given to the guest yet
-	next uint64 // cookie of what rest begins with
-	at   uint64 // cookie of what the descriptor reads next
+	buf  *[]byte // nil: nothing is kept
+	rest []byte  // of buf, not given to the guest yet
+	next uint64  // cookie of what rest begins with
+	at   uint64  // cookie of what the descriptor reads next
 }
+
+// listBuffers are of listBytes.
+var listBuffers pool
 
 // free gives the buffer up.
 func (l *listing) free() {
 	if l.buf != nil {
-		l.room.Add(int64(len(l.buf)))
+		l.room.Add(listBytes)
+		listBuffers.put(l.buf)
 	}
 	l.buf, l.rest = nil, nil
 }
@@ -157,12 +161,14 @@ func (l *listing) seek(fd int, cookie uint64) syscall.Errno {
 // done.
 func (l *listing) fill(fd int, s *scratch) syscall.Errno {
 	if l.buf == nil && l.room.Add(-listBytes) >= 0 {
-		l.buf = make([]byte, listBytes)
+		l.buf = listBuffers.get(listBytes)
 	} else if l.buf == nil {
 		l.room.Add(listBytes)
 	}
-	buf := l.buf
-	if buf == nil {
+	var buf []byte
+	if l.buf != nil {
+		buf = *l.buf
+	} else {
 		buf = s.buffer(listBytes)
 	}
 	n, err := unix.Getdents(fd, buf)
