@@ -171,7 +171,7 @@ func newStage(t *testing.T) *stage {
 func TestEverySentenceOfTheControlAPI(t *testing.T) {
 	s := newStage(t)
 	for _, list := range [][]sentence{
-		s.conventions(), bodiless(), wrongMethods(), s.information(), s.events(), s.mounts(), s.mountErrors(), s.remounts(), s.superBlock(),
+		s.conventions(), bodiless(), wrongMethods(), s.information(), s.events(), s.mounts(), s.mountErrors(), s.remounts(), s.superBlock(), s.shared(),
 		s.metrics(), s.countersOff(), s.hotReload(), s.blobs(), s.blobErrors(), s.lifeCycle(),
 	} {
 		for _, row := range list {

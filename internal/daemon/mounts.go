@@ -239,6 +239,9 @@ func (d *Daemon) Remount(_ context.Context, mountpoint string, cmd api.MountCmd)
 		if m.image == nil {
 			return fmt.Errorf("invalid argument `%s is not a rafs filesystem`", m.place)
 		}
+		if isShared(cmd.FSType) {
+			return fmt.Errorf("invalid argument `only a rafs filesystem can replace that at %s`", m.place)
+		}
 		if m.image.config.Rafs.Mode == "cached" {
 			return errUnsupported
 		}
