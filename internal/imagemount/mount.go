@@ -61,13 +61,15 @@ func Mount(ctx context.Context, o Options) (socket string, err error) {
 	if err := os.MkdirAll(o.CacheDir, 0o700); err != nil {
 		return "", fmt.Errorf("cache: %w", err)
 	}
-	s, err := stateOf(o.Home, o.Dir)
+	p, err := placeOf(o.Home, o.Dir)
 	if err != nil {
 		return "", err
 	}
-	if err := s.create(ctx, note{Ref: im.Ref.String(), Digest: im.Desc.Digest.String(), Dir: s.at}); err != nil {
+	s, err := p.create(ctx, note{Ref: im.Ref.String(), Digest: im.Desc.Digest.String(), Dir: p.at})
+	if err != nil {
 		return "", err
 	}
+	defer s.out.Close()
 	if err := s.start(ctx, &o, im, config); err != nil {
 		return "", errors.Join(err, os.RemoveAll(s.dir))
 	}
@@ -99,17 +101,12 @@ type daemon struct {
 
 // exec starts the daemon, in a session of its own: it stays when the terminal goes.
 func (s *state) exec(o *Options) (*daemon, error) {
-	out, err := os.OpenFile(s.path(outputName), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer out.Close()
 	args := []string{"fuse", "--mountpoint", s.at, "--apisock", s.path(socketName), "--log-file", s.path(logName)}
 	if o.CacheLimit > 0 {
 		args = append(args, "--cache-limit", strconv.FormatUint(o.CacheLimit, 10))
 	}
 	d := &daemon{s: s, cmd: exec.Command(o.Daemon, args...), done: make(chan error, 1)}
-	d.cmd.Dir, d.cmd.Stdout, d.cmd.Stderr = "/", out, out
+	d.cmd.Dir, d.cmd.Stdout, d.cmd.Stderr = "/", s.out, s.out
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := d.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the daemon: %w", err)

@@ -15,8 +15,12 @@ import (
 	"vrafs/internal/apiclient"
 )
 
-// endLimit is how long a daemon may take to end once its mount is gone.
-const endLimit = 5 * time.Second
+// endLimit is how long a daemon may take to end once its mount is gone, and lazyLimit how
+// long is waited for it where it may be in use.
+const (
+	endLimit  = 5 * time.Second
+	lazyLimit = 500 * time.Millisecond
+)
 
 var (
 	// ErrNotMounted is the class of unmounting what Mount didn't mount.
@@ -26,15 +30,18 @@ var (
 )
 
 // Unmount takes the mount at dir away, waits for its daemon and removes what belonged
-// to it. With lazy, those who use it may go on until they end, and the daemon with them.
+// to it. With lazy, those who use it may go on until they end, and the daemon with them:
+// what belonged to it is removed by the next Mount or Unmount after that.
 func Unmount(ctx context.Context, home, dir string, lazy bool) error {
-	s, err := stateOf(home, dir)
+	p, err := placeOf(home, dir)
 	if err != nil {
 		return err
 	}
-	if _, err := s.read(); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s: %w", s.at, ErrNotMounted)
-	} else if err != nil {
+	s, err := p.current()
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", p.at, ErrNotMounted)
+	}
+	if err != nil {
 		return err
 	}
 	if s.mounted() {
@@ -42,10 +49,52 @@ func Unmount(ctx context.Context, home, dir string, lazy bool) error {
 			return err
 		}
 	}
-	if err := s.gone(ctx, lazy); err != nil {
+	if lazy {
+		return s.leave(ctx, home)
+	}
+	if err := s.gone(ctx); err != nil {
 		return err
 	}
+	unlock, err := lock(home)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	sweep(ctx, home)
 	return os.RemoveAll(s.dir)
+}
+
+// leave gives a detached mount up, and removes what belonged to it if it turns out that
+// nobody uses it.
+func (s *state) leave(ctx context.Context, home string) error {
+	if err := s.detach(); err != nil {
+		return err
+	}
+	s.await(ctx, lazyLimit)
+	unlock, err := lock(home)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	sweep(ctx, home)
+	return nil
+}
+
+// await waits until no process of the mount is left, and reports whether that is so.
+func (s *state) await(ctx context.Context, limit time.Duration) bool {
+	end := time.After(limit)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for s.used(ctx) {
+		select {
+		case <-tick.C:
+		case <-end:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // unmount takes the mount away, through fusermount3 for users.
@@ -82,30 +131,21 @@ func fusermount(ctx context.Context, at string, lazy bool) error {
 	return nil
 }
 
-// gone waits until the daemon no longer answers. One that stays is told to end.
-func (s *state) gone(ctx context.Context, lazy bool) error {
-	if lazy {
+// gone waits until no process of the mount is left. A daemon that stays is told to end.
+func (s *state) gone(ctx context.Context) error {
+	if s.await(ctx, endLimit) {
 		return nil
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
 	}
 	c := apiclient.New(s.path(socketName))
 	defer c.Close()
-	limit, told := time.After(endLimit), false
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for s.alive(ctx) {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-limit:
-			if told {
-				return fmt.Errorf("the daemon of %s does not end", s.at)
-			}
-			if _, err := c.Do(ctx, "PUT", "/api/v1/daemon/exit", nil); err != nil && s.alive(ctx) {
-				return fmt.Errorf("end the daemon: %w", err)
-			}
-			limit, told = time.After(endLimit), true
-		}
+	if _, err := c.Do(ctx, "PUT", "/api/v1/daemon/exit", nil); err != nil && s.alive(ctx) {
+		return fmt.Errorf("end the daemon: %w", err)
+	}
+	if !s.await(ctx, endLimit) {
+		return fmt.Errorf("the daemon of %s does not end", s.at)
 	}
 	return nil
 }

@@ -6,8 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -235,6 +237,69 @@ func TestMountStaysWhileItIsUsed(t *testing.T) {
 	u.umount(dir, "--lazy")
 	if _, err := f.ReadAt(text, 0); err != nil || string(text) != "ready\n" {
 		t.Errorf("after it was unmounted: %q, %v", text, err)
+	}
+}
+
+// TestDetachedMountServesUntilItsLastUserEnds, also if its daemon dies, while another image
+// is mounted in its place. Then nothing is left of it.
+func TestDetachedMountServesUntilItsLastUserEnds(t *testing.T) {
+	testenv.Need(t, testenv.Root, testenv.FUSE)
+	u := newUser(t)
+	layouts := []string{}
+	for _, text := range []string{"first\n", "second\n"} {
+		layout := "oci:" + filepath.Join(t.TempDir(), "nydus") + ":1"
+		u.vrafs("convert", "--no-cache", "-q", oneFile(t, text), layout)
+		layouts = append(layouts, layout)
+	}
+	dir, first := u.mount(layouts[0])
+	f, err := os.Open(filepath.Join(dir, "file"))
+	must(t, err)
+	defer f.Close()
+	u.umount(dir, "--lazy")
+	u.refused([]string{"umount", "--state-dir", u.state, dir}, "no image is mounted there")
+	u.killDaemon(first)
+	u.vrafs("mount", "--state-dir", u.state, "--cache-dir", u.cache, layouts[1], dir)
+	u.refused([]string{"mount", "--state-dir", u.state, "--cache-dir", u.cache, layouts[0], dir}, dir, "mounted there already")
+	text := make([]byte, 6)
+	if _, err := f.ReadAt(text, 0); err != nil || string(text) != "first\n" {
+		t.Errorf("the detached mount: %q, %v", text, err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "file")); err != nil || string(got) != "second\n" {
+		t.Errorf("the mount in its place: %q, %v", got, err)
+	}
+	if n := len(glob(t, filepath.Join(u.state, "*"))); n != 2 {
+		t.Errorf("%d states of two mounts that are used", n)
+	}
+	must(t, f.Close())
+	u.untilGone(first)
+	u.umount(dir)
+	u.leftNothing(dir, first)
+
+	// One that nobody uses leaves nothing behind at once.
+	dir, socket := u.mount(layouts[0])
+	u.umount(dir, "--lazy")
+	u.leftNothing(dir, socket)
+}
+
+// untilGone waits for the end of all processes of a mount.
+func (u *user) untilGone(socket string) {
+	u.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(20 * time.Second); ; {
+		lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		must(u.t, err)
+		if !slices.ContainsFunc(lines, func(path string) bool {
+			text, _ := os.ReadFile(path) // nothing of a process that has ended
+			return strings.Contains(string(text), socket)
+		}) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			u.t.Fatal("the daemon does not end")
+		}
 	}
 }
 
