@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -126,6 +127,40 @@ func TestZerosThatNeverEndAreCutOff(t *testing.T) {
 		}
 		if err := buildLimited(io.MultiReader(bytes.NewReader(head), io.LimitReader(endlessZeros{}, 1<<20+7)), defaultTarLimits); err != nil {
 			t.Errorf("%s: with a mebibyte of zeros: %v", name, err)
+		}
+	}
+}
+
+// TestCutStreamsAreRefused wherever they were cut: a small layer that was cut before its
+// decoder gave anything must not be taken for an empty one.
+func TestCutStreamsAreRefused(t *testing.T) {
+	var plain bytes.Buffer
+	w := tar.NewWriter(&plain)
+	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "a", Mode: 0o644}), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"gzip", "zstd"} {
+		var b bytes.Buffer
+		z, err := compressions[name](&b)
+		if err == nil {
+			_, err = z.Write(plain.Bytes())
+		}
+		if err = errors.Join(err, z.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err := buildLimited(bytes.NewReader(b.Bytes()), defaultTarLimits); err != nil {
+			t.Fatal(err)
+		}
+		for n := 1; n < b.Len(); n++ {
+			if err := buildLimited(bytes.NewReader(b.Bytes()[:n]), defaultTarLimits); err == nil {
+				t.Errorf("%s: %d bytes of %d make an image", name, n, b.Len())
+			}
+		}
+	}
+	for _, zeros := range []int{0, 100, 512} {
+		lost := io.MultiReader(bytes.NewReader(make([]byte, zeros)), iotest.ErrReader(io.ErrUnexpectedEOF))
+		if err := buildLimited(lost, defaultTarLimits); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("a connection that broke after %d zeros: %v", zeros, err)
 		}
 	}
 }

@@ -72,7 +72,25 @@ type tarReader struct {
 	blk    [tarBlockSize]byte
 }
 
-func newTarReader(r io.Reader) *tarReader { return &tarReader{r: r, limits: defaultTarLimits} }
+func newTarReader(r io.Reader) *tarReader {
+	return &tarReader{r: cutReader{r}, limits: defaultTarLimits}
+}
+
+// A cutReader tells a stream that was cut, which decoders and connections report, from
+// one that has an end: io.ReadFull says the same of a stream that ends in a block.
+type cutReader struct{ io.Reader }
+
+// errCut is of class io.ErrUnexpectedEOF, but is not that very error.
+var errCut = fmt.Errorf("the stream was cut: %w", io.ErrUnexpectedEOF)
+
+// Read reads on.
+func (c cutReader) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	if err == io.ErrUnexpectedEOF {
+		err = errCut
+	}
+	return n, err
+}
 
 // errAt is an error of class ErrSource that names the place.
 func (t *tarReader) errAt(off uint64, format string, a ...any) error {
