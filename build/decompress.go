@@ -9,6 +9,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"vrafs/rafs"
 )
 
 // Magic numbers of compressed streams (RFC 1952, RFC 8878).
@@ -31,22 +33,33 @@ func isZstd(head []byte) bool {
 	return bytes.HasPrefix(head, zstdMagic) || len(head) >= 4 && head[0]&0xf0 == 0x50 && string(head[1:4]) == "\x2a\x4d\x18"
 }
 
-// decompressed gives the plain bytes of r, which may be gzip, zstd or plain. The
-// first bytes decide. close releases what the decoder holds.
-func decompressed(r io.Reader) (plain io.Reader, closeReader func(), err error) {
+// CompressorOf says how a layer that begins with head is stored; 4 bytes are enough.
+func CompressorOf(head []byte) rafs.Compressor {
+	switch {
+	case bytes.HasPrefix(head, gzipMagic):
+		return rafs.CompressorGzip
+	case isZstd(head):
+		return rafs.CompressorZstd
+	}
+	return rafs.CompressorNone
+}
+
+// Decompressed gives the plain bytes of r, which may be gzip, zstd or plain. The
+// first bytes decide. closeReader releases what the decoder holds.
+func Decompressed(r io.Reader) (plain io.Reader, closeReader func(), err error) {
 	br := bufio.NewReaderSize(r, tarBuffer)
 	head, err := br.Peek(6)
 	if err != nil && err != io.EOF {
 		return nil, nil, err
 	}
-	switch {
-	case bytes.HasPrefix(head, gzipMagic):
+	switch CompressorOf(head) {
+	case rafs.CompressorGzip:
 		z, err := newGzipReader(br)
 		if err != nil {
 			return nil, nil, err
 		}
 		return bufio.NewReaderSize(z, tarBuffer), func() { _ = z.z.Close() }, nil
-	case isZstd(head):
+	case rafs.CompressorZstd:
 		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
 		if err != nil {
 			return nil, nil, err

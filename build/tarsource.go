@@ -69,7 +69,7 @@ func (b *builder) openTar() (r io.Reader, closeReader func(), err error) {
 		r, err := b.archive.open(b.src, b.blob)
 		return r, func() {}, err
 	}
-	return decompressed(b.src.r)
+	return Decompressed(b.src.r)
 }
 
 // read takes every entry and passes on the last job.

@@ -11,7 +11,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"vrafs/build"
 	"vrafs/internal/opener"
+	"vrafs/rafs"
 )
 
 // Bounds of an archive's list of members: what a hostile one can make us remember.
@@ -79,8 +81,8 @@ func (a *archive) load(ctx context.Context) error {
 
 // list reads the headers. The content of the members is passed over.
 func (a *archive) list(ctx context.Context) error {
-	head := make([]byte, 2)
-	if _, err := a.f.ReadAt(head, 0); err == nil && isGzip(head) {
+	head := make([]byte, 4)
+	if _, err := a.f.ReadAt(head, 0); err == nil && build.CompressorOf(head) == rafs.CompressorGzip {
 		return fmt.Errorf("%w: the archive is compressed, so nothing in it can be found: uncompress it with gunzip", ErrUnsupported)
 	}
 	in := io.NewSectionReader(a.f, 0, a.length)
@@ -265,10 +267,10 @@ func (a *archive) dockerLayer(ctx context.Context, name string, diffID digest.Di
 	if err != nil && !errors.Is(err, io.EOF) {
 		return d, err
 	}
-	switch head = head[:n]; {
-	case isGzip(head):
+	switch build.CompressorOf(head[:n]) {
+	case rafs.CompressorGzip:
 		d.MediaType = MediaTypeDockerLayer
-	case isZstd(head):
+	case rafs.CompressorZstd:
 		d.MediaType = MediaTypeLayerZstd
 	}
 	if d.MediaType != MediaTypeDockerTar {

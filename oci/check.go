@@ -251,14 +251,18 @@ func (c *checker) layer(ctx context.Context, i int, d Descriptor, source *Image)
 		return err
 	}
 	defer rc.Close()
-	plain, done, err := uncompressed(rc)
+	plain, done, err := build.Decompressed(rc)
 	if err != nil {
 		return err
 	}
 	defer done()
-	want, err := readLayer(plain, defaultTreeLimits)
+	sum := digest.SHA256.Digester()
+	want, err := readLayer(io.TeeReader(plain, sum.Hash()), defaultTreeLimits)
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
+	}
+	if said := source.Config.RootFS.DiffIDs; i < len(said) && said[i] != sum.Digest() {
+		c.report.add("source: layer %d: its content is %s, its configuration says %s", i+1, sum.Digest(), said[i])
 	}
 	c.report.Entries += len(want.byName)
 	want.compare(got, func(name, why string) { c.report.add("layer %d: %q: %s", i+1, name, why) })

@@ -281,3 +281,33 @@ func TestProblemsAreShort(t *testing.T) {
 		t.Errorf("%d problems of %d bytes", len(r.Problems), len(r.Problems[0]))
 	}
 }
+
+// TestConfigurationsThatDisagreeWithTheirLayersAreNoticed: another number of layers by the
+// conversion, which reads no diff id, and another diff id by the check.
+func TestConfigurationsThatDisagreeWithTheirLayersAreNoticed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "src")
+	layer := ocitest.NewLayer(t, ocitest.Tar(t, ocitest.File("a", "a")), ocitest.Gzip)
+	right := layer.DiffID
+	layer.DiffID = sha([]byte("something else"))
+	ocitest.Layout(t, dir, "1", layer)
+	src, dst := parse(t, "oci:"+dir+":1"), parse(t, "oci:"+t.TempDir()+"/l:1")
+	convert(t, src, dst, defaults())
+	report, err := Check(t.Context(), dst, CheckOptions{Source: &src})
+	if !errors.Is(err, ErrDiffers) || len(report.Problems) != 1 || !strings.Contains(report.Problems[0], right.String()) || !strings.Contains(report.Problems[0], layer.DiffID.String()) {
+		t.Errorf("the diff id of something else: %v, %q", err, report.Problems)
+	}
+
+	im := whole(t, src, Options{})
+	m := *im.Manifest
+	m.Layers = append(m.Layers, m.Layers[0])
+	to, err := create(t.Context(), src, &Access{})
+	must(t, err)
+	defer to.close()
+	raw, d, err := encode(m, m.MediaType)
+	must(t, err)
+	must(t, to.tag(t.Context(), raw, d, "more"))
+	must(t, to.finish(t.Context()))
+	if _, err := Convert(t.Context(), src.WithTag("more"), dst, defaults()); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "2 layers, the configuration has 1") {
+		t.Errorf("more layers than diff ids: %v", err)
+	}
+}

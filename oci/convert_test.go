@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"vrafs/build"
 	"vrafs/internal/testenv"
 	"vrafs/internal/testimage"
 	"vrafs/internal/testoci"
@@ -135,7 +136,7 @@ func TestManifestIsTheOneThatNydusClientsWant(t *testing.T) {
 	rc, err := im.Open(t.Context(), last)
 	must(t, err)
 	defer rc.Close()
-	plain, done, err := uncompressed(rc)
+	plain, done, err := build.Decompressed(rc)
 	must(t, err)
 	defer done()
 	var all bytes.Buffer

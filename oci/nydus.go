@@ -9,11 +9,10 @@ import (
 	"math"
 	"path"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 
 	"vrafs/backend"
+	"vrafs/build"
 	"vrafs/internal/bootload"
 )
 
@@ -65,7 +64,7 @@ func (im *Image) Bootstrap(ctx context.Context, w io.Writer) error {
 
 // copyBootstrap finds the bootstrap in the layer r, which is read to its end.
 func copyBootstrap(w io.Writer, r io.Reader) error {
-	plain, done, err := uncompressed(r)
+	plain, done, err := build.Decompressed(r)
 	if err != nil {
 		return err
 	}
@@ -98,31 +97,6 @@ func copyBootstrap(w io.Writer, r io.Reader) error {
 	_, err = io.Copy(io.Discard, r) // to the point where the digest is compared
 	return err
 }
-
-// uncompressed gives the plain bytes of a layer: its first bytes decide. done releases
-// what the decoder holds.
-func uncompressed(r io.Reader) (plain io.Reader, done func(), err error) {
-	br := newPeeker(r)
-	switch head := br.head(); {
-	case isGzip(head):
-		z, err := gzip.NewReader(br)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%w: gzip: %w", ErrCorrupt, err)
-		}
-		return z, func() {}, nil
-	case isZstd(head):
-		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxZstdWindow))
-		if err != nil {
-			return nil, nil, fmt.Errorf("%w: zstd: %w", ErrCorrupt, err)
-		}
-		return z, z.Close, nil
-	}
-	return br, func() {}, nil
-}
-
-// maxZstdWindow is the largest window of a layer that is decoded, the limit of the
-// zstd program without --long.
-const maxZstdWindow = 128 << 20
 
 // Blobs reads the layers of the image by ranges, under their ids: the hexadecimal
 // digits of their digests. It is good until the image is closed. Nothing it returns is

@@ -1,12 +1,21 @@
 package oci
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
 
 	"github.com/opencontainers/go-digest"
+
+	"vrafs/build"
+	"vrafs/rafs"
 )
+
+// layerTypes are the media types of layers, by how they are stored.
+var layerTypes = map[rafs.Compressor]string{
+	rafs.CompressorNone: MediaTypeLayer, rafs.CompressorGzip: MediaTypeLayerGzip, rafs.CompressorZstd: MediaTypeLayerZstd,
+}
 
 // original takes over a layer that stayed as it was. Its diff id is in no document any
 // more.
@@ -25,15 +34,10 @@ func (u *unconverter) original(ctx context.Context, im *Image, ref digest.Digest
 		return l, err
 	}
 	defer rc.Close()
-	br := newPeeker(rc)
-	l.desc.MediaType = MediaTypeLayer
-	switch head := br.head(); {
-	case isGzip(head):
-		l.desc.MediaType = MediaTypeLayerGzip
-	case isZstd(head):
-		l.desc.MediaType = MediaTypeLayerZstd
-	}
-	plain, done, err := uncompressed(br)
+	br := bufio.NewReader(rc)
+	head, _ := br.Peek(4) // an error comes again with the first read
+	l.desc.MediaType = layerTypes[build.CompressorOf(head)]
+	plain, done, err := build.Decompressed(br)
 	if err != nil {
 		return l, err
 	}

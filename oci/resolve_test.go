@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"vrafs/build"
 	"vrafs/internal/testenv"
 	"vrafs/internal/testregistry"
 	"vrafs/oci/ocitest"
@@ -110,7 +111,7 @@ func TestOneImageIsTheSameInEveryPlace(t *testing.T) {
 		for i, l := range im.Manifest.Layers {
 			rc, err := im.Open(t.Context(), l)
 			must(t, err)
-			plain, done, err := uncompressed(rc)
+			plain, done, err := build.Decompressed(rc)
 			must(t, err)
 			got, err := io.ReadAll(plain)
 			must(t, err)
