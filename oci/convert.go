@@ -166,8 +166,11 @@ func (c *converter) wanted(raw []byte) ([]Descriptor, error) {
 	if err != nil {
 		return nil, err
 	}
+	twice := map[digest.Digest]bool{}
 	list := slices.DeleteFunc(slices.Clone(x.Manifests), func(d Descriptor) bool {
-		return !d.IsManifest() || d.IsAttestation() || d.IsNydusManifest()
+		skip := !d.IsManifest() || d.IsAttestation() || d.IsNydusManifest() || twice[d.Digest]
+		twice[d.Digest] = true
+		return skip
 	})
 	if !c.o.AllPlatforms {
 		platforms := c.o.Platforms

@@ -65,13 +65,15 @@ type copier struct {
 	*route
 	o CopyOptions
 
+	done map[digest.Digest]bool // manifests and indexes, and all below them
+
 	mu   sync.Mutex
-	seen map[digest.Digest]bool
+	seen map[digest.Digest]bool // blobs
 	res  CopyResult
 }
 
 func newCopier(r *route, o CopyOptions) *copier {
-	return &copier{route: r, o: o, seen: map[digest.Digest]bool{}}
+	return &copier{route: r, o: o, done: map[digest.Digest]bool{}, seen: map[digest.Digest]bool{}}
 }
 
 // root copies everything below what the reference names, and returns the document that
@@ -174,18 +176,34 @@ func (c *copier) below(ctx context.Context, raw []byte, d Descriptor, depth int)
 			}
 			continue
 		}
-		raw, d, err := c.from.document(ctx, c.src.WithDigest(e.Digest), e)
-		if err != nil {
-			return err
-		}
-		if err := c.below(ctx, raw, d, depth+1); err != nil {
-			return fmt.Errorf("%s: %w", label(e), err)
-		}
-		if err := c.to.putManifest(ctx, raw, d); err != nil {
+		if err := c.entry(ctx, e, depth+1); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// maxDocuments is how many manifests and indexes are copied at most.
+const maxDocuments = 4 * maxEntries
+
+// entry copies an entry of an index, once: a few indexes that name each other many times
+// would be copied for ever.
+func (c *copier) entry(ctx context.Context, e *Descriptor, depth int) error {
+	if c.done[e.Digest] {
+		return nil
+	}
+	if len(c.done) == maxDocuments {
+		return fmt.Errorf("%w: indexes of more than %d images", ErrUnsupported, maxDocuments)
+	}
+	raw, d, err := c.from.document(ctx, c.src.WithDigest(e.Digest), e)
+	if err != nil {
+		return err
+	}
+	if err := c.below(ctx, raw, d, depth); err != nil {
+		return fmt.Errorf("%s: %w", label(e), err)
+	}
+	c.done[e.Digest] = true
+	return c.to.putManifest(ctx, raw, d)
 }
 
 // label names an entry of an index in messages.

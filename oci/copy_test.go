@@ -2,6 +2,7 @@ package oci
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -330,5 +332,46 @@ func TestArchivesOfAnImageAreTheSameEveryTime(t *testing.T) {
 				t.Fatalf("merged: %v: archive %d is another than the first", merge, n+2)
 			}
 		}
+	}
+}
+
+// TestIndexesThatNameEachOtherOftenAreCopiedOnce: four documents that are 1000 million
+// images by all paths.
+func TestIndexesThatNameEachOtherOftenAreCopiedOnce(t *testing.T) {
+	dir, _ := small(t)
+	src := parse(t, "oci:"+dir+":small")
+	to, err := create(t.Context(), src, &Access{})
+	must(t, err)
+	defer to.close()
+	e := whole(t, src, Options{}).Desc
+	this := ThisPlatform()
+	for range 3 {
+		e.Platform = &this
+		x := Index{SchemaVersion: 2, MediaType: MediaTypeIndex}
+		for range 1000 {
+			x.Manifests = append(x.Manifests, e)
+		}
+		raw, d, err := encode(x, x.MediaType)
+		must(t, err)
+		must(t, to.putManifest(t.Context(), raw, d))
+		if e.IsManifest() {
+			must(t, to.tag(t.Context(), raw, d, "one"))
+		}
+		e = d
+	}
+	must(t, to.finish(t.Context()))
+	out := "oci:" + t.TempDir() + "/l"
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r, err := Copy(ctx, src.WithTag("").WithDigest(e.Digest), parse(t, out+":1"), CopyOptions{})
+	must(t, err)
+	if r.Manifests != 1 || r.Blobs != 3 || r.Digest != e.Digest {
+		t.Errorf("copied %d images and %d blobs as %s", r.Manifests, r.Blobs, r.Digest)
+	}
+	// The index that names one image 1000 times is converted once.
+	o := defaults()
+	o.AllPlatforms = true
+	if r := convert(t, src.WithTag("one"), parse(t, out+":2"), o); len(r.Images) != 1 {
+		t.Errorf("%d conversions of one image", len(r.Images))
 	}
 }
