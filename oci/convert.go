@@ -133,10 +133,7 @@ func (c *converter) run(ctx context.Context) error {
 	var made []Descriptor
 	for i := range sources {
 		s := sources[i]
-		im := &Image{Ref: c.src.WithDigest(s.Digest), repo: c.from}
-		if im.RawManifest, im.Desc, err = c.from.document(ctx, im.Ref, &s); err == nil {
-			err = im.load(ctx)
-		}
+		im, err := c.from.imageOf(ctx, c.src, &s)
 		if err == nil {
 			raw, d, err = c.image(ctx, im)
 		}
@@ -193,26 +190,15 @@ func (c *converter) root(ctx context.Context, sources, made []Descriptor, raw []
 	if len(made) == 1 && !c.o.MergePlatform {
 		return raw, d, nil
 	}
-	x := Index{SchemaVersion: 2, MediaType: MediaTypeIndex}
-	if c.o.Docker {
-		x.MediaType = MediaTypeDockerList
-	}
+	x := newIndex(c.o.Docker)
 	if c.o.MergePlatform {
 		copier := newCopier(c.route, CopyOptions{})
 		for i := range sources {
-			s := sources[i]
-			raw, d, err := c.from.document(ctx, c.src.WithDigest(s.Digest), &s)
-			if err == nil {
-				err = copier.below(ctx, raw, d, 0)
-			}
-			if err == nil {
-				err = c.to.putManifest(ctx, raw, d)
-			}
-			if err != nil {
+			s := &sources[i]
+			if err := copier.entry(ctx, s, 0); err != nil {
 				return nil, d, fmt.Errorf("copy the OCI image: %w", err)
 			}
-			e := Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, Platform: made[i].Platform}
-			x.Manifests = append(x.Manifests, e)
+			x.Manifests = append(x.Manifests, Descriptor{MediaType: s.MediaType, Digest: s.Digest, Size: s.Size, Platform: made[i].Platform})
 		}
 	}
 	for _, d := range made {
@@ -256,12 +242,7 @@ func (c *converter) image(ctx context.Context, im *Image) ([]byte, Descriptor, e
 	p := im.Platform()
 	d.Platform, d.ArtifactType = &p, m.ArtifactType
 	made := ConvertedImage{Platform: p.String(), Source: im.Desc.Digest, Digest: d.Digest, Layers: len(im.Manifest.Layers), Reused: reused}
-	for _, l := range im.Manifest.Layers {
-		made.SourceSize += l.Size
-	}
-	for _, l := range m.Layers {
-		made.Size += l.Size
-	}
+	made.SourceSize, made.Size = im.Manifest.LayersSize(), m.LayersSize()
 	c.res.Images = append(c.res.Images, made)
 	return raw, d, nil
 }

@@ -97,6 +97,16 @@ func (r *Repo) image(ctx context.Context, ref Ref, o Options) (*Image, error) {
 	return im, nil
 }
 
+// imageOf reads the image that d names in the place of ref.
+func (r *Repo) imageOf(ctx context.Context, ref Ref, d *Descriptor) (*Image, error) {
+	im := &Image{Ref: ref.WithDigest(d.Digest), repo: r}
+	var err error
+	if im.RawManifest, im.Desc, err = r.document(ctx, im.Ref, d); err == nil {
+		err = im.load(ctx)
+	}
+	return im, err
+}
+
 // nydusReferrer looks for the conversion of im among what refers to it; im itself if
 // there is none.
 func (im *Image) nydusReferrer(ctx context.Context) (*Image, error) {
@@ -114,19 +124,16 @@ func (im *Image) nydusReferrer(ctx context.Context) (*Image, error) {
 			continue
 		}
 		looked++
-		n := &Image{Ref: im.Ref, Root: im.Root, repo: im.repo}
-		n.RawManifest, n.Desc, err = im.repo.document(ctx, im.Ref.WithDigest(d.Digest), &d)
+		n, err := im.repo.imageOf(ctx, im.Ref, &d)
 		if isMissing(err) {
 			continue // a tag still lists what was deleted
 		}
 		if err != nil {
 			return nil, fmt.Errorf("referrer of %s: %w", im.Desc.Digest, err)
 		}
+		n.Ref, n.Root = im.Ref, im.Root
 		if n.Desc.Platform == nil {
 			n.Desc.Platform = im.Desc.Platform
-		}
-		if err := n.load(ctx); err != nil {
-			return nil, fmt.Errorf("referrer of %s: %w", im.Desc.Digest, err)
 		}
 		if n.IsNydus() && n.Manifest.Subject != nil && n.Manifest.Subject.Digest == im.Desc.Digest {
 			return n, nil

@@ -3,6 +3,7 @@ package oci
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -104,6 +105,23 @@ func parseIndex(raw []byte) (*Index, error) {
 		}
 	}
 	return &x, nil
+}
+
+// LayersSize is what the layers take as they are stored, in bytes.
+func (m *Manifest) LayersSize() int64 {
+	var n int64
+	for i := range m.Layers {
+		n += min(m.Layers[i].Size, math.MaxInt64-n) // sizes may be any
+	}
+	return n
+}
+
+// newIndex is an index without entries, or Docker's list.
+func newIndex(docker bool) Index {
+	if docker {
+		return Index{SchemaVersion: 2, MediaType: MediaTypeDockerList}
+	}
+	return Index{SchemaVersion: 2, MediaType: MediaTypeIndex}
 }
 
 // encode is the document as it is stored, and its descriptor.

@@ -67,10 +67,7 @@ func (u *unconverter) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	x := Index{SchemaVersion: 2, MediaType: MediaTypeIndex}
-	if u.o.Docker {
-		x.MediaType = MediaTypeDockerList
-	}
+	x := newIndex(u.o.Docker)
 	var raw []byte
 	var d Descriptor
 	for _, im := range images {
@@ -166,11 +163,8 @@ func (u *unconverter) image(ctx context.Context, im *Image) ([]byte, Descriptor,
 	made := ConvertedImage{Platform: im.Platform().String(), Source: im.Desc.Digest, Layers: len(own)}
 	for _, l := range layers {
 		m.Layers, diffIDs = append(m.Layers, l.desc), append(diffIDs, l.diffID)
-		made.Size += l.desc.Size
 	}
-	for _, l := range im.Manifest.Layers {
-		made.SourceSize += l.Size
-	}
+	made.SourceSize, made.Size = im.Manifest.LayersSize(), m.LayersSize()
 	raw, err := rewriteConfig(im.RawConfig, diffIDs, history)
 	if err != nil {
 		return nil, none, err

@@ -92,10 +92,7 @@ func (d *du) measure(ctx context.Context, ref oci.Ref, before []build.Image) (*u
 		return nil, nil, err
 	}
 	defer im.Close()
-	u := &usage{Ref: ref.String(), Digest: im.Desc.Digest.String(), Nydus: im.IsNydus(), Blobs: len(im.Manifest.Layers)}
-	for _, l := range im.Manifest.Layers {
-		u.Stored += l.Size
-	}
+	u := &usage{Ref: ref.String(), Digest: im.Desc.Digest.String(), Nydus: im.IsNydus(), Blobs: len(im.Manifest.Layers), Stored: im.Manifest.LayersSize()}
 	if !u.Nydus {
 		return u, nil, nil
 	}

@@ -143,6 +143,7 @@ func (d *described) image(im *oci.Image) {
 	if im.Manifest.Subject != nil {
 		d.Subject = im.Manifest.Subject.Digest.String()
 	}
+	d.Size = im.Manifest.LayersSize()
 	for i := range im.Manifest.Layers {
 		l := &im.Manifest.Layers[i]
 		out := describedLayer{Kind: "layer", Digest: l.Digest.String(), Size: l.Size, MediaType: l.MediaType, Annotations: l.Annotations,
@@ -156,7 +157,6 @@ func (d *described) image(im *oci.Image) {
 		if i < len(im.Config.RootFS.DiffIDs) {
 			out.DiffID = im.Config.RootFS.DiffIDs[i].String()
 		}
-		d.Size += l.Size
 		d.Layers = append(d.Layers, out)
 	}
 }
