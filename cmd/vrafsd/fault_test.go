@@ -134,6 +134,19 @@ func (m *spoiled) told(cause string) {
 	}
 }
 
+// failures is how often the daemon got no answer from what the fault is at: the proxy, or
+// the host whose name can't be found.
+func (m *spoiled) failures() (n int) {
+	m.t.Helper()
+	host := m.proxy.Host
+	if strings.Contains(m.host, ".test:") {
+		host = m.host
+	}
+	_, text, _ := strings.Cut(m.p.must(200, "GET", "/metrics", ""), "\nvrafs_host_failures_total{host=\""+host+"\"} ")
+	_, _ = fmt.Sscan(text, &n) // 0 for a host that nobody has asked
+	return n
+}
+
 // check is what is asked of every fault.
 func (m *spoiled) check(row *faultRow) {
 	set := func(n int) {
@@ -150,7 +163,11 @@ func (m *spoiled) check(row *faultRow) {
 		if err := m.read("f1"); err != nil {
 			m.t.Errorf("a fault that passes: %v", err)
 		}
+		if m.proxy.Struck() == 0 {
+			m.t.Error("a fault that passes struck nothing: the test shows nothing")
+		}
 	}
+	failures := m.failures()
 	set(-1)
 	var readers sync.WaitGroup
 	var failed atomic.Int64
@@ -165,8 +182,11 @@ func (m *spoiled) check(row *faultRow) {
 	if n := failed.Load(); row.event == "" && n > 0 || row.event != "" && (n == 0 || n < 4 && !row.partial) {
 		m.t.Errorf("a fault that stays: %d of 4 reads failed", n)
 	}
-	if row.fault != nil && !row.evaded && m.proxy.Struck() == 0 {
-		m.t.Error("the fault struck nothing: the test shows nothing")
+	switch {
+	case row.fault == nil && m.failures() == failures:
+		m.t.Error("nobody met the fault: the test shows nothing")
+	case row.fault != nil && !row.evaded && m.proxy.Struck() == 0: // what is evaded is passed by since the first
+		m.t.Error("a fault that stays struck nothing: the test shows nothing")
 	}
 	if row.event != "" {
 		m.told(row.event)

@@ -97,7 +97,9 @@ func WrongRange(x *Exchange) {
 	first, last, _ := strings.Cut(strings.TrimPrefix(x.R.Header.Get("Range"), "bytes="), "-")
 	from, err1 := strconv.Atoi(first)
 	to, err2 := strconv.Atoi(last)
-	if err1 == nil && err2 == nil {
+	if err1 != nil || err2 != nil || from == 0 {
+		x.Miss()
+	} else {
 		x.R.Header.Set("Range", fmt.Sprintf("bytes=0-%d", to-from))
 	}
 	x.Pass()
@@ -105,17 +107,21 @@ func WrongRange(x *Exchange) {
 
 // NoRange gives the blob as a whole, whatever was asked for.
 func NoRange(x *Exchange) {
+	if x.R.Header.Get("Range") == "" {
+		x.Miss()
+	}
 	x.R.Header.Del("Range")
 	x.Pass()
 }
 
 // Endless gives more data than was asked for, without end.
 func Endless(x *Exchange) {
-	x.change(func(h http.Header, body []byte) []byte {
+	if x.change(func(h http.Header, body []byte) []byte {
 		h.Del("Content-Length")
 		return body
-	})
-	x.flood()
+	}) {
+		x.flood()
+	}
 }
 
 // EndlessHeaders has no end of headers.
@@ -141,6 +147,8 @@ func NoHTTP(x *Exchange) {
 func Stale(x *Exchange) {
 	if x.R.Header.Get("Authorization") != "" {
 		x.R.Header.Set("Authorization", "Bearer stale")
+	} else {
+		x.Miss()
 	}
 	x.Pass()
 }
@@ -156,40 +164,51 @@ func Status(code int, header ...string) Fault {
 	}
 }
 
+// data asks the server for data. What is none, or can't be had, is answered as it is,
+// and missed.
+func (x *Exchange) data() (body []byte, status int, ok bool) {
+	resp := x.Ask()
+	if resp == nil {
+		x.Miss()
+		return nil, 0, false
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && len(body) > 0 && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent) {
+		return body, resp.StatusCode, true
+	}
+	x.Miss()
+	x.W.WriteHeader(resp.StatusCode)
+	_, _ = x.W.Write(body)
+	return nil, 0, false
+}
+
 // half asks the server and gives half of its answer. Its headers are sent; they promise
 // all of it.
 func (x *Exchange) half() (data []byte, ok bool) {
-	resp := x.Ask()
-	if resp == nil {
-		return nil, false
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
+	body, status, ok := x.data()
+	if !ok {
 		return nil, false
 	}
 	x.W.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	x.W.WriteHeader(resp.StatusCode)
+	x.W.WriteHeader(status)
 	return body[:len(body)/2], true
 }
 
-// change asks the server and answers with a changed body, of the length that it has.
-func (x *Exchange) change(f func(h http.Header, body []byte) []byte) {
-	resp := x.Ask()
-	if resp == nil {
-		return
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return
+// change asks the server and answers with a changed body, of the length that it has. It
+// reports whether there was anything to change.
+func (x *Exchange) change(f func(h http.Header, body []byte) []byte) bool {
+	body, status, ok := x.data()
+	if !ok {
+		return false
 	}
 	body = f(x.W.Header(), body)
 	if x.W.Header().Get("Content-Length") != "" {
 		x.W.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	}
-	x.W.WriteHeader(resp.StatusCode)
+	x.W.WriteHeader(status)
 	_, _ = x.W.Write(body)
+	return true
 }
 
 // flood writes until the client goes away.

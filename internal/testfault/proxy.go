@@ -26,13 +26,19 @@ type Proxy struct {
 	sendOn atomic.Bool
 	link   atomic.Int64 // number of the redirects that the storage takes
 	asked  atomic.Int64
-	struck atomic.Int64
 
 	mu     sync.Mutex
-	fault  Fault
-	left   int // requests that it strikes; below 0: all
+	set    setting
 	server *http.Server
 	silent []io.Closer
+}
+
+// A setting is a fault that was set, with what it does.
+type setting struct {
+	fault  Fault // nil: none
+	number int   // of settings before this one
+	left   int   // requests that it strikes; below 0: all
+	struck int64
 }
 
 // A Fault is what becomes of a request.
@@ -43,6 +49,18 @@ type Exchange struct {
 	W http.ResponseWriter
 	R *http.Request
 	p *Proxy
+	n int // of the setting that the fault is of
+}
+
+// Miss says that the fault changes nothing of what this request is answered: it strikes
+// another one instead.
+func (x *Exchange) Miss() {
+	x.p.mu.Lock()
+	defer x.p.mu.Unlock()
+	if s := &x.p.set; s.number == x.n {
+		s.left++
+		s.struck--
+	}
 }
 
 // Start runs a proxy before the server at an address until the test ends.
@@ -66,14 +84,18 @@ func Start(t testing.TB, target string) *Proxy {
 func (p *Proxy) Set(f Fault, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.fault, p.left = f, n
+	p.set = setting{fault: f, number: p.set.number + 1, left: n}
 }
 
 // Asked is the number of requests that came.
 func (p *Proxy) Asked() int64 { return p.asked.Load() }
 
-// Struck is the number of requests that a fault struck.
-func (p *Proxy) Struck() int64 { return p.struck.Load() }
+// Struck is the number of requests that the fault struck that was set last.
+func (p *Proxy) Struck() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.set.struck
+}
 
 // Drop ends every connection.
 func (p *Proxy) Drop() {
@@ -168,26 +190,26 @@ func knock(host string) (descriptor, error) {
 	return descriptor(fd), nil
 }
 
-// take is the fault that strikes a request, or nil.
-func (p *Proxy) take() Fault {
+// take gives the fault that strikes a request, or nil, and the number of its setting.
+func (p *Proxy) take() (Fault, int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.fault == nil || p.left == 0 {
-		return nil
+	s := &p.set
+	if s.fault == nil || s.left == 0 {
+		return nil, s.number
 	}
-	p.left--
-	p.struck.Add(1)
-	return p.fault
+	s.left--
+	s.struck++
+	return s.fault, s.number
 }
 
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	p.asked.Add(1)
-	x := &Exchange{w, r, p}
-	if f := p.take(); f != nil {
-		f(x)
-	} else {
-		x.Pass()
+	f, n := p.take()
+	if f == nil {
+		f = (*Exchange).Pass
 	}
+	f(&Exchange{w, r, p, n})
 }
 
 // hops are the headers that concern one connection (RFC 9110, section 7.6.1).

@@ -21,6 +21,8 @@ func (p *Proxy) Expire() { p.link.Add(1) }
 func Expired(x *Exchange) {
 	if strings.HasPrefix(x.R.URL.Path, storage) {
 		x.p.Expire()
+	} else {
+		x.Miss()
 	}
 	x.Pass()
 }
