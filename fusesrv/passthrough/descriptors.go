@@ -117,23 +117,15 @@ func (c *cache) evict(t *nodes, room bool) int {
 // it is to stay listed.
 func (t *nodes) yield(e cached) (fd int, keep bool) {
 	rec, l := t.at(e.slot)
-	for {
-		hash := rec.hash.Load()
-		s := t.shard(hash)
-		s.mu.Lock()
-		if rec.hash.Load() != hash {
-			s.mu.Unlock()
-			continue
-		}
-		defer s.mu.Unlock()
-		switch {
-		case rec.id.Load() != e.id || l.fd < 0 || l.pinned:
-			return -1, false
-		case l.users != 0 || l.recent:
-			l.recent = false
-			return -1, true
-		}
-		fd, l.fd = int(l.fd), -1
-		return fd, false
+	s := t.lock(rec)
+	defer s.mu.Unlock()
+	switch {
+	case rec.id.Load() != e.id || l.fd < 0 || l.pinned:
+		return -1, false
+	case l.users != 0 || l.recent:
+		l.recent = false
+		return -1, true
 	}
+	fd, l.fd = int(l.fd), -1
+	return fd, false
 }

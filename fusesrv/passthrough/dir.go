@@ -31,7 +31,8 @@ type listing struct {
 	buf  *[]byte // nil: nothing is kept
 	rest []byte  // of buf, not given to the guest yet
 	next uint64  // cookie of what rest begins with
-	at   uint64  // cookie of what the descriptor reads next
+
+	at atomic.Uint64 // cookie of what the descriptor reads next; changed under mu
 }
 
 // listBuffers are of listBytes.
@@ -144,7 +145,7 @@ func (l *listing) seek(fd int, cookie uint64) syscall.Errno {
 	}
 	l.free()
 	l.next = cookie
-	if cookie == l.at {
+	if cookie == l.at.Load() {
 		return 0
 	}
 	if int64(cookie) < 0 {
@@ -153,7 +154,7 @@ func (l *listing) seek(fd int, cookie uint64) syscall.Errno {
 	if _, err := unix.Seek(fd, int64(cookie), 0); err != nil {
 		return errnoIn(err)
 	}
-	l.at = cookie
+	l.at.Store(cookie)
 	return 0
 }
 
@@ -185,7 +186,8 @@ func (l *listing) fill(fd int, s *scratch) syscall.Errno {
 		if !ok {
 			return unix.EIO
 		}
-		l.at, rest = d.next, rest[d.size:]
+		l.at.Store(d.next)
+		rest = rest[d.size:]
 	}
 	return 0
 }

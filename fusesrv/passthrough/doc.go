@@ -10,8 +10,9 @@
 // A node is 128 bytes and no descriptor: what is needed later is opened by its file
 // handle (open_by_handle_at(2)). Descriptors of nodes in use are kept up to a number.
 // Where there are no handles (some file systems, a process that is not root) each node
-// has a descriptor. The table of nodes has no pointers and may lie in memory that is
-// handed to another process.
+// has a descriptor. The table of nodes has no pointers and lies in a memory file. What the
+// guest knows and has open can so be gone on with by the program that takes this one's
+// place in the same process (FS.State, Resume).
 //
 // Trust: none in the guest, which may send anything at any moment, and may have any
 // number of names changed meanwhile. Nothing is ever opened by more than one name

@@ -49,9 +49,6 @@ type Options struct {
 	// process; nil: own ones.
 	Numbers     *Numbers
 	Descriptors *Descriptors
-	// Memory returns zeroed memory for nodes, which lives as long as the FS; nil: the
-	// heap.
-	Memory func(bytes int) ([]byte, error)
 }
 
 // An FS shares one directory.
@@ -83,10 +80,27 @@ type FS struct {
 }
 
 // New shares the directory at path, which may be a link to one. The FS must be closed.
-func New(o opener.Opener, path string, opt Options) (_ *FS, err error) {
+func New(o opener.Opener, path string, opt Options) (*FS, error) {
+	f, err := prepare(o, opt)
+	if err != nil {
+		return nil, err
+	}
+	if err = f.nodes.init(cmp.Or(opt.MaxNodes, defaultNodes)); err == nil {
+		err = f.open(o, path)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// prepare makes an FS without a directory.
+func prepare(o opener.Opener, opt Options) (*FS, error) {
 	f := &FS{
 		entryValid: timeout(opt.EntryTimeout), attrValid: timeout(opt.AttrTimeout), settings: opt.Settings, beside: opt.Beside,
-		mounts: mounts{m: map[uint32]*mount{}}, fds: opt.Descriptors, numbers: opt.Numbers, proc: -1, rootFD: -1,
+		mounts: mounts{m: map[uint32]*mount{}}, fds: opt.Descriptors, numbers: opt.Numbers, noHandles: opt.NoHandles,
+		nodes: nodes{memory: memory{fd: -1}}, proc: -1, rootFD: -1,
 	}
 	if f.settings == nil {
 		f.settings = func() *fusesrv.Settings { return &fusesrv.Settings{} }
@@ -101,18 +115,7 @@ func New(o opener.Opener, path string, opt Options) (_ *FS, err error) {
 		}
 		f.fds = NewDescriptors(limit.Cur)
 	}
-	if opt.Memory == nil {
-		opt.Memory = func(n int) ([]byte, error) { return make([]byte, n), nil }
-	}
 	f.cache.init(int(min(f.fds.limit/cacheShare, mostCached)))
-	if err := f.nodes.init(cmp.Or(opt.MaxNodes, defaultNodes), opt.Memory); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-		}
-	}()
 	f.listRoom.Store(listRoom)
 	status, err := o.Open("/proc/self/status", os.O_RDONLY, 0)
 	if err != nil {
@@ -122,7 +125,15 @@ func New(o opener.Opener, path string, opt Options) (_ *FS, err error) {
 	if err := f.creator.init(status); err != nil {
 		return nil, err
 	}
-	return f, f.open(o, path, opt.NoHandles)
+	proc, err := o.Open("/proc/self/fd", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer proc.Close()
+	if f.proc, err = unix.FcntlInt(proc.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("/proc/self/fd: %w", err)
+	}
+	return f, nil
 }
 
 func timeout(d time.Duration) time.Duration {
@@ -133,15 +144,7 @@ func timeout(d time.Duration) time.Duration {
 }
 
 // open opens the directory and makes it the root.
-func (f *FS) open(o opener.Opener, path string, noHandles bool) error {
-	proc, err := o.Open("/proc/self/fd", unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	defer proc.Close()
-	if f.proc, err = unix.FcntlInt(proc.Fd(), unix.F_DUPFD_CLOEXEC, 0); err != nil {
-		return fmt.Errorf("/proc/self/fd: %w", err)
-	}
+func (f *FS) open(o opener.Opener, path string) (err error) {
 	if f.root, err = o.Open(path, os.O_RDONLY|unix.O_DIRECTORY, 0); err != nil {
 		return err
 	}
@@ -153,7 +156,6 @@ func (f *FS) open(o opener.Opener, path string, noHandles bool) error {
 	if s.st.Mask&unix.STATX_MNT_ID == 0 {
 		return fmt.Errorf("%w: its kernel does not tell mounts apart (Linux 5.8 does)", ErrHost)
 	}
-	f.noHandles = noHandles
 	c := candidate{fd: f.rootFD, handle: &s.handle}
 	c.describe(&s.st)
 	f.rootKey = c.identity
@@ -192,12 +194,12 @@ func (f *FS) Destroy() {
 func (f *FS) Close() {
 	f.Destroy()
 	f.creator.close()
-	if f.root == nil {
-		return
+	if f.root != nil {
+		f.fds.close(f.mounts.leave(f.rootKey.mount))
+		_ = f.root.Close()
 	}
-	f.fds.close(f.mounts.leave(f.rootKey.mount))
-	_ = f.root.Close()
 	if f.proc >= 0 {
 		_ = unix.Close(f.proc)
 	}
+	f.nodes.memory.close()
 }

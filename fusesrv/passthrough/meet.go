@@ -104,21 +104,27 @@ func (rec *record) has(h *fileHandle) bool {
 
 // begin makes a slot the node that c is. s is locked.
 func (t *nodes) begin(s *shard, slot, hash uint32, c *candidate) {
-	if s.n >= len(s.heads) {
-		t.rehash(s)
-	}
 	rec, l := t.at(slot)
 	rec.ino, rec.dev, rec.born, rec.mount, rec.kind, rec.flags = c.ino, c.dev, c.born, c.mount, c.kind, 0
 	rec.size, rec.hkind = uint8(c.handle.size), c.handle.kind
 	copy(rec.handle[:], c.handle.b[:c.handle.size])
 	rec.lookups.Store(0)
 	*l = life{fd: -1}
+	t.link(s, slot, hash)
+	rec.id.Store(uint64(rec.gen)<<slotBits | uint64(slot))
+	t.count.Add(1)
+}
+
+// link makes a slot one that is found by its hash. s is locked.
+func (t *nodes) link(s *shard, slot, hash uint32) {
+	if s.n >= len(s.heads) {
+		t.rehash(s)
+	}
+	rec, _ := t.at(slot)
 	head := s.head(hash)
 	rec.next, *head = *head, slot
 	s.n++
 	rec.hash.Store(hash)
-	rec.id.Store(uint64(rec.gen)<<slotBits | uint64(slot))
-	t.count.Add(1)
 }
 
 // head is where the slots of a hash begin. The low bits of it have chosen the shard.

@@ -41,7 +41,7 @@ func (k *identity) hash() uint32 {
 // A shard's lock guards the records that hash to it, and their lives; which shard a
 // slot belongs to changes only while it is free.
 type nodes struct {
-	memory func(bytes int) ([]byte, error)
+	memory memory
 	limit  uint32
 	chunks [maxSlots / chunkSize]atomic.Pointer[chunk]
 	shards [numShards]shard
@@ -75,23 +75,22 @@ type shard struct {
 	n     int
 }
 
-func (t *nodes) init(limit uint32, memory func(int) ([]byte, error)) error {
-	t.limit, t.memory, t.used = min(limit, maxSlots-2), memory, rootID
-	return t.grow(0)
+func (t *nodes) init(limit uint32) (err error) {
+	t.limit, t.used = min(limit, maxSlots-2), rootID
+	if t.memory, err = newMemory(t.limit); err == nil {
+		t.grow(rootID)
+	}
+	return err
 }
 
 // grow makes the chunk of a slot. t.mu is held, or nobody else there yet.
-func (t *nodes) grow(slot uint32) error {
-	b, err := t.memory(chunkSize * recordSize)
-	if err != nil {
-		return err
-	}
-	c := &chunk{records: records(b)}
+func (t *nodes) grow(slot uint32) {
+	n := slot >> chunkBits
+	c := &chunk{records: records(t.memory.chunk(n))}
 	for i := range c.lives {
 		c.lives[i].fd = -1
 	}
-	t.chunks[slot>>chunkBits].Store(c)
-	return nil
+	t.chunks[n].Store(c)
 }
 
 // at returns a slot, nil if it was never taken.
@@ -106,6 +105,19 @@ func (t *nodes) at(slot uint32) (*record, *life) {
 
 func (t *nodes) shard(hash uint32) *shard { return &t.shards[hash%numShards] }
 
+// lock locks the shard that a record is in.
+func (t *nodes) lock(rec *record) *shard {
+	for {
+		hash := rec.hash.Load()
+		s := t.shard(hash)
+		s.mu.Lock()
+		if rec.hash.Load() == hash {
+			return s
+		}
+		s.mu.Unlock() // it was another's
+	}
+}
+
 // take gives a free slot; 0 if there is none.
 func (t *nodes) take() uint32 {
 	t.mu.Lock()
@@ -119,8 +131,8 @@ func (t *nodes) take() uint32 {
 	if slot > t.limit {
 		return 0
 	}
-	if slot&(chunkSize-1) == 0 && t.chunks[slot>>chunkBits].Load() == nil && t.grow(slot) != nil {
-		return 0
+	if slot&(chunkSize-1) == 0 {
+		t.grow(slot)
 	}
 	t.used = slot
 	return slot
@@ -155,24 +167,14 @@ func (t *nodes) hold(id uint64) (held, unix.Errno) {
 	if rec == nil || id == 0 {
 		return held{}, unix.ESTALE
 	}
-	for {
-		hash := rec.hash.Load()
-		s := t.shard(hash)
-		s.mu.Lock()
-		switch {
-		case rec.id.Load() != id:
-			s.mu.Unlock()
-			return held{}, unix.ESTALE
-		case rec.hash.Load() != hash: // it was another's
-			s.mu.Unlock()
-			continue
-		}
-		l.users++
-		l.recent = true
-		h := held{id: id, slot: slot, rec: rec, life: l, kind: rec.kind, sure: rec.flags&isSure != 0, fd: int(l.fd)}
-		s.mu.Unlock()
-		return h, 0
+	s := t.lock(rec)
+	defer s.mu.Unlock()
+	if rec.id.Load() != id {
+		return held{}, unix.ESTALE
 	}
+	l.users++
+	l.recent = true
+	return held{id: id, slot: slot, rec: rec, life: l, kind: rec.kind, sure: rec.flags&isSure != 0, fd: int(l.fd)}, 0
 }
 
 // drop ends the use of a node. What it gives back is the caller's to close.

@@ -12,6 +12,8 @@ const (
 	maxFiles  = 1 << fileBits
 	fileMask  = maxFiles - 1
 	fileChunk = 256
+	// maxFileGen is how often a slot can be taken, for which no time suffices.
+	maxFileGen = 1 << (62 - fileBits)
 )
 
 // openFiles is the guest's file handles. A handle is a slot and how often that had been
@@ -22,6 +24,7 @@ type openFiles struct {
 	mu   sync.Mutex // guards what follows, and fields of files that are free
 	used uint64
 	free uint64 // slot, 0: none
+	gen  uint64 // of a former program's handles, the highest
 }
 
 // An openFile is an open file or directory of the host.
@@ -53,19 +56,25 @@ func (t *openFiles) add(what opened) uint64 {
 		if slot = t.used + 1; slot == maxFiles {
 			return 0
 		}
-		if p := &t.chunks[slot/fileChunk]; p.Load() == nil {
-			p.Store(new([fileChunk]openFile))
-		}
-		t.used = slot
+		t.reach(slot)
 	}
 	o := t.at(slot)
-	o.gen++
+	o.gen = max(o.gen, t.gen) + 1
 	o.opened = what
 	o.slow.Store(false)
 	o.refs.Store(1)
 	fh := o.gen<<fileBits | slot
 	o.fh.Store(fh)
 	return fh
+}
+
+// reach makes the slots up to one. t.mu is held, or nobody else there yet.
+func (t *openFiles) reach(slot uint64) {
+	for ; t.used < slot; t.used++ {
+		if p := &t.chunks[(t.used+1)/fileChunk]; p.Load() == nil {
+			p.Store(new([fileChunk]openFile))
+		}
+	}
 }
 
 func (t *openFiles) at(slot uint64) *openFile {

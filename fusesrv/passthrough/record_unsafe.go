@@ -5,8 +5,9 @@ import (
 	"unsafe"
 )
 
-// A record is what a node is, in memory that another process could go on with: no
-// pointers, no descriptors, a fixed layout.
+// A record is what a node is, in memory that the program which takes this one's place
+// goes on with: no pointers, no descriptors, a fixed layout, which has a number in the
+// state (see state.go).
 //
 //	0  8   16  24   32      40   44   48    52  56   58    59     60          64     128
 //	|id|ino|dev|born|lookups|hash|next|mount|gen|kind|flags|size |handle kind|handle|
