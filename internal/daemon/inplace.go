@@ -13,6 +13,7 @@ import (
 
 	"vrafs/api"
 	"vrafs/fusesrv"
+	"vrafs/fusesrv/passthrough"
 	"vrafs/internal/tlv"
 	"vrafs/vhostuser"
 )
@@ -36,6 +37,36 @@ type inPlace struct {
 	began   int64       // when the pause began, CLOCK_MONOTONIC in nanoseconds
 	lives   uint64
 	parent  int64
+	shares  []*savedShare // the shared directories
+	numbers []byte        // which inode numbers of theirs were given out; nil: there are none
+}
+
+// A savedShare is a shared directory.
+type savedShare struct {
+	identity string
+	state    []byte
+	taken    bool // its descriptors are another's business
+}
+
+// share returns the shared directory of an identity, nil if there is none.
+func (p *inPlace) share(identity string) *savedShare {
+	if p != nil {
+		for _, s := range p.shares {
+			if s.identity == identity && !s.taken {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// discard closes what of the shared directories nobody has taken.
+func (p *inPlace) discard() {
+	for _, s := range p.shares {
+		if !s.taken {
+			passthrough.Discard(s.state)
+		}
+	}
 }
 
 // A savedSocket is a listening socket that stays open.
@@ -53,7 +84,13 @@ const (
 	tagBegan        = tlv.Tag(6)
 	tagLives        = tlv.Tag(7)
 	tagParent       = tlv.Tag(8)
+	tagShare        = tlv.Required | 9 // one for each shared directory
+	tagNumbers      = tlv.Required | 10
 	maxInPlaceState = 256 << 20
+
+	// Of shared directories.
+	tagShareName  = tlv.Required | 1
+	tagShareState = tlv.Required | 2
 )
 
 func (p *inPlace) encode(e *tlv.Encoder) {
@@ -69,10 +106,35 @@ func (p *inPlace) encode(e *tlv.Encoder) {
 	e.Uint(tagBegan, uint64(p.began))
 	e.Uint(tagLives, p.lives)
 	e.Uint(tagParent, uint64(p.parent))
+	for _, s := range p.shares {
+		e.Nested(tagShare, func(e *tlv.Encoder) {
+			e.Text(tagShareName, s.identity)
+			e.Bytes(tagShareState, s.state)
+		})
+	}
+	if p.numbers != nil {
+		e.Bytes(tagNumbers, p.numbers)
+	}
+}
+
+func decodeShare(b []byte) (*savedShare, error) {
+	records, err := tlv.Records(b, tagShareName, tagShareState)
+	if err != nil {
+		return nil, err
+	}
+	s := &savedShare{}
+	for _, r := range records {
+		if r.Tag == tagShareName {
+			s.identity = string(r.Value)
+		} else {
+			s.state = r.Value
+		}
+	}
+	return s, nil
 }
 
 func decodeInPlace(b []byte) (*inPlace, error) {
-	records, err := tlv.Records(b, tagFront, tagSockFD, tagSockName, tagControlFD, tagControlName, tagBegan, tagLives, tagParent)
+	records, err := tlv.Records(b, tagFront, tagSockFD, tagSockName, tagControlFD, tagControlName, tagBegan, tagLives, tagParent, tagShare, tagNumbers)
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +150,16 @@ func decodeInPlace(b []byte) (*inPlace, error) {
 			continue
 		case tagControlName:
 			p.control.identity = r.Value
+			continue
+		case tagNumbers:
+			p.numbers = r.Value
+			continue
+		case tagShare:
+			s, err := decodeShare(r.Value)
+			if err != nil {
+				return nil, err
+			}
+			p.shares = append(p.shares, s)
 			continue
 		}
 		if n, err = r.Uint(); err != nil {
@@ -159,6 +231,10 @@ func (v *vhost) check(ctx context.Context, p *program) error {
 		return err
 	}
 	s.inPlace = &inPlace{parent: v.d.parent.Load(), front: vhostuser.EmptyState(v.dev.Properties().Queues)}
+	v.d.shares.mu.Lock()
+	v.d.shares.save(s.inPlace)
+	v.d.shares.mu.Unlock()
+	p.shares = len(s.inPlace.shares) != 0
 	f, err := memoryFile(s)
 	if err != nil {
 		return err
@@ -185,7 +261,13 @@ func memoryFile(s *savedState) (*os.File, error) {
 		return nil, fmt.Errorf("memfd: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "state")
-	if _, err := f.Write(s.encode()); err != nil {
+	text := s.encode()
+	if len(text) > maxInPlaceState {
+		err = fmt.Errorf("%d bytes, at most %d are read", len(text), maxInPlaceState)
+	} else {
+		_, err = f.Write(text)
+	}
+	if err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("save state: %w", err)
 	}
@@ -209,12 +291,17 @@ func (v *vhost) commit(ctx context.Context, p *program) error {
 		return err
 	}
 	defer goOn()
+	v.d.shares.mu.Lock() // a directory that was unmounted may be closed at any time
+	defer v.d.shares.mu.Unlock()
 	s, err := v.snapshot()
 	if err != nil {
 		return err
 	}
-	fds := []int{}
 	s.inPlace = &inPlace{began: began, lives: v.lives + 1, parent: v.d.parent.Load()}
+	fds := v.d.shares.save(s.inPlace)
+	if len(s.inPlace.shares) != 0 && !p.shares {
+		return errors.New("a directory is shared that the new program was not asked about: ask for the upgrade again")
+	}
 	if front != nil {
 		s.inPlace.front = front.State
 		fds = append(fds, front.FDs...)
@@ -352,6 +439,7 @@ func (v *vhost) inherit(fd int) error {
 	if p == nil || s.boot != v.state.boot {
 		return errors.New("the state is not of this process")
 	}
+	defer p.discard()
 	if err := v.d.resumeSession(v.server, s); err != nil {
 		return err
 	}
@@ -407,10 +495,28 @@ func CheckState(ctx context.Context, cfg Config, fd int) error {
 			return err
 		}
 	}
-	if front := s.inPlace; front != nil && front.front != nil {
-		if err := vhostuser.CheckState(front.front, 1+int(cfg.VirtioFS.Queues)); err != nil {
+	if p := s.inPlace; p != nil {
+		if err := p.check(1 + int(cfg.VirtioFS.Queues)); err != nil {
 			return err
 		}
 	}
 	return d.reopenAll(s)
+}
+
+// check reads everything that has a form of its own.
+func (p *inPlace) check(queues int) error {
+	if p.front != nil {
+		if err := vhostuser.CheckState(p.front, queues); err != nil {
+			return err
+		}
+	}
+	for _, s := range p.shares {
+		if err := passthrough.CheckState(s.state); err != nil {
+			return fmt.Errorf("shared directory: %w", err)
+		}
+	}
+	if p.numbers == nil {
+		return nil
+	}
+	return new(passthrough.Numbers).Load(p.numbers)
 }

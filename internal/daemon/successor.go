@@ -28,6 +28,8 @@ var ownPath, errOwnPath = os.Executable()
 type program struct {
 	path string
 	stat unix.Stat_t
+
+	shares bool // it was asked about a state with shared directories
 }
 
 // findProgram looks at what is at our own path now.

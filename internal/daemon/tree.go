@@ -82,9 +82,9 @@ func (d *Daemon) resumeSession(server *fusesrv.Server, s *savedState) error {
 	return nil
 }
 
-// restore mounts everything that a killed predecessor had mounted. What can't be
-// opened any more is left out: its nodes are stale. So are those of shared directories,
-// which only the predecessor knew: they are mounted anew.
+// restore mounts everything that a predecessor had mounted. What can't be opened any more
+// is left out: its nodes are stale. So are those of shared directories if the predecessor
+// was killed, since only it knew them: they are mounted anew.
 func (d *Daemon) restore(state *savedState) error {
 	if err := d.overrides.restore(state.set); err != nil {
 		return err
@@ -92,14 +92,22 @@ func (d *Daemon) restore(state *savedState) error {
 	again := map[string]*mounted{}
 	var shared []*mounted
 	exact := state.inPlace != nil // nothing was served since
+	if exact && state.inPlace.numbers != nil {
+		if err := d.shares.numbers.Load(state.inPlace.numbers); err != nil {
+			return err
+		}
+	}
 	err := d.root.Load(state.tree, exact, func(s mountfs.SavedMount) (mountfs.Mountable, mountfs.MountOptions, error) {
-		m, err := d.reopen(s)
+		if exact && s.Gone && s.Handles == 0 {
+			return nil, mountfs.MountOptions{}, nil // it was about to be closed
+		}
+		m, err := d.reopen(s, state.inPlace.share(s.Identity))
 		switch {
 		case err != nil:
 			d.log.Error("mount can't be restored", "mountpoint", s.Path, "err", err)
 			d.events.add("restore " + s.Path + ": " + err.Error())
 			return nil, mountfs.MountOptions{}, nil
-		case m.kind == sharedKind:
+		case m.options.Identity != s.Identity: // a directory that is shared anew
 			if s.Gone {
 				m.close()
 			} else {
@@ -163,10 +171,13 @@ func (d *Daemon) reopenAll(state *savedState) error {
 		}
 	}()
 	return d.root.Load(state.tree, true, func(s mountfs.SavedMount) (mountfs.Mountable, mountfs.MountOptions, error) {
-		if isSharedIdentity(s.Identity) {
-			return nil, mountfs.MountOptions{}, errors.New("the guest's files of a shared directory can't be handed over by this version")
+		if isSharedIdentity(s.Identity) { // open already, in the process that asks
+			if state.inPlace.share(s.Identity) == nil && !s.Gone {
+				return nil, mountfs.MountOptions{}, errors.New("the state doesn't tell what the guest knows of the shared directory")
+			}
+			return nil, mountfs.MountOptions{}, nil
 		}
-		m, err := d.reopen(s)
+		m, err := d.reopen(s, nil)
 		if err != nil {
 			return nil, mountfs.MountOptions{}, err
 		}
@@ -199,8 +210,8 @@ func (d *Daemon) take(tree []byte) error {
 	return nil
 }
 
-// reopen opens the content of a saved mount.
-func (d *Daemon) reopen(s mountfs.SavedMount) (*mounted, error) {
+// reopen opens the content of a saved mount, or goes on with a shared directory.
+func (d *Daemon) reopen(s mountfs.SavedMount, share *savedShare) (*mounted, error) {
 	saved, err := decodeMount(s.Extra)
 	if err != nil {
 		return nil, err
@@ -216,7 +227,7 @@ func (d *Daemon) reopen(s mountfs.SavedMount) (*mounted, error) {
 		}
 		o.config = r.config
 	}
-	c, err := d.openContent(s.Path, saved.cmd, o)
+	c, err := d.reopenContent(s, saved.cmd, o, share)
 	if err != nil {
 		return nil, err
 	}
@@ -227,6 +238,20 @@ func (d *Daemon) reopen(s mountfs.SavedMount) (*mounted, error) {
 	m := &mounted{place: s.Path, cmd: saved.cmd, since: saved.since, content: c, root: saved.root}
 	m.restored.Store(true)
 	return m, nil
+}
+
+// reopenContent is openContent for a saved mount. A shared directory that can't be gone on
+// with is shared anew.
+func (d *Daemon) reopenContent(s mountfs.SavedMount, cmd api.MountCmd, o mountOptions, share *savedShare) (*content, error) {
+	if share != nil {
+		c, err := d.resumeShared(share)
+		if err == nil {
+			return c, nil
+		}
+		d.log.Error("what the guest has of a shared directory is lost", "mountpoint", s.Path, "err", err)
+		d.events.add("go on " + s.Path + ": " + err.Error())
+	}
+	return d.openContent(s.Path, cmd, o)
 }
 
 // mountAll mounts what a predecessor had, then what the command line names.
