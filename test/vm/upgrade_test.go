@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -10,8 +11,9 @@ import (
 )
 
 // TestUpgradeUnderALiveGuest replaces the daemon's program again and again while the
-// guest reads two images past its cache and compares every byte. It sees no error, and
-// the tree is whole afterwards; files stay the ones that they were.
+// guest reads two images past its cache, does random things to files of a shared
+// directory, and compares every byte. It sees no error, and the tree is whole afterwards;
+// files stay the ones that they were.
 func TestUpgradeUnderALiveGuest(t *testing.T) {
 	needVM(t)
 	tree := testtree.Make(t, testtree.Small(6))
@@ -21,9 +23,12 @@ func TestUpgradeUnderALiveGuest(t *testing.T) {
 			d := startDaemon(t, DaemonOptions{})
 			s := &share{tag: "kataShared", device: Filesystem{Socket: d.Socket, Queues: 2, Gone: d.Gone()}, manifest: a.manifest}
 			m := bootWith(t, series, Options{}, s)
-			s.mount(t, m)
+			do(t, m, guestapi.Mount, guestapi.MountArgs{Source: s.tag, Path: s.dir(), Type: "virtiofs"})
 			check(t, d.Mount(t.Context(), "/rafs/a/lowerdir", a.Bootstrap, a.BlobDir))
 			check(t, d.Mount(t.Context(), "/rafs/b/lowerdir", b.Bootstrap, b.BlobDir))
+			shared := t.TempDir()
+			check(t, d.Share(t.Context(), "/containers", shared))
+			do(t, m, guestapi.FsxStart, guestapi.FsxArgs{Path: s.dir() + "/containers", Files: 2})
 			do(t, m, guestapi.LoadStart, guestapi.LoadArgs{Path: s.dir() + "/rafs/a/lowerdir", Manifest: s.manifestFile(), Readers: 4})
 			worst := time.Duration(0)
 			rounds := testenv.Rounds(100)
@@ -38,7 +43,14 @@ func TestUpgradeUnderALiveGuest(t *testing.T) {
 			if len(r.Errors) != 0 {
 				t.Errorf("reads failed: %q", r.Errors)
 			}
-			t.Logf("%d upgrades, %d files read meanwhile, longest pause %v", rounds, r.Files, worst)
+			x := call[guestapi.FsxResult](t, m, guestapi.FsxStop, nil)
+			if len(x.Errors) != 0 || x.Ops == 0 {
+				t.Errorf("%d operations on shared files: %q", x.Ops, x.Errors)
+			}
+			if left, err := os.ReadDir(shared); err != nil || len(left) != 0 {
+				t.Errorf("%d files are left in the shared directory, %v", len(left), err)
+			}
+			t.Logf("%d upgrades, %d files read and %d operations on shared ones meanwhile, longest pause %v", rounds, r.Files, x.Ops, worst)
 			seen(t, m, s, "/rafs/a/lowerdir", s.tag)
 			ids := call[guestapi.IDsResult](t, m, guestapi.IDs, guestapi.PathArgs{Path: s.dir()})
 			if len(ids.Lines) != 0 || ids.Files < 100 {

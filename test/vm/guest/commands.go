@@ -35,6 +35,8 @@ func init() {
 		guestapi.LoadStart: typed(doLoadStart),
 		guestapi.LoadWait:  typed(doLoadWait),
 		guestapi.LoadStop:  typed(doLoadStop),
+		guestapi.FsxStart:  typed(doFsxStart),
+		guestapi.FsxStop:   typed(doFsxStop),
 		guestapi.Bench:     typed(doBench),
 		guestapi.Write:     typed(doWrite),
 		guestapi.Mkdir:     typed(doMkdir),

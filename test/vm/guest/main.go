@@ -7,7 +7,7 @@
 // A panic here ends process 1, so the kernel's panic on the console shows it.
 //
 // Trust: the host is the tests' own. Concurrency: commands run one after another;
-// only the load of LoadStart runs beside them. Source: package guestapi.
+// only what LoadStart and FsxStart begin runs beside them. Source: package guestapi.
 package main
 
 import (

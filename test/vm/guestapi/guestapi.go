@@ -64,6 +64,8 @@ const (
 	LoadStart Command = "loadstart" // LoadArgs -> nothing: readers in the background
 	LoadWait  Command = "loadwait"  // LoadWaitArgs -> nothing
 	LoadStop  Command = "loadstop"  // nothing -> LoadResult
+	FsxStart  Command = "fsxstart"  // FsxArgs -> nothing: random operations in the background
+	FsxStop   Command = "fsxstop"   // nothing -> FsxResult
 	Bench     Command = "bench"     // BenchArgs -> BenchResult
 	Write     Command = "write"     // WriteArgs -> nothing
 	Mkdir     Command = "mkdir"     // PathArgs -> nothing: with its parents
@@ -174,6 +176,20 @@ type LoadResult struct {
 	Files  int64    `json:"files"`
 	Bytes  int64    `json:"bytes"`
 	Errors []string `json:"errors,omitempty"` // at most MaxLines
+}
+
+// FsxArgs start Files goroutines, each of which does random operations on a file of its
+// own in the directory at Path and compares it with what it should be. Beside them a file
+// without a name stays open.
+type FsxArgs struct {
+	Path  string `json:"path"`
+	Files int    `json:"files"`
+}
+
+// FsxResult is what they did until they were stopped.
+type FsxResult struct {
+	Ops    int64    `json:"ops"`
+	Errors []string `json:"errors,omitempty"` // at most one for each, and for the open file
 }
 
 // BenchArgs choose the tree and the one large file that a benchmark uses.
