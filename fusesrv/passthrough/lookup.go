@@ -33,6 +33,20 @@ func (f *FS) hold(node uint64) (held, syscall.Errno) {
 	return h, 0
 }
 
+// holdWith is hold for a request with a name, which set stores for the worker.
+func (f *FS) holdWith(r *fusesrv.Request, name []byte, set func(*cname, []byte) unix.Errno) (held, *scratch, syscall.Errno) {
+	h, e := f.hold(r.Node)
+	if e != 0 {
+		return h, nil, e
+	}
+	s := local.Of(r.Worker())
+	if e := set(&s.name, name); e != 0 {
+		f.drop(&h)
+		return h, nil, e
+	}
+	return h, s, 0
+}
+
 // drop ends the use of a node.
 func (f *FS) drop(h *held) {
 	if h.own {

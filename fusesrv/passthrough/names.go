@@ -10,15 +10,11 @@ import (
 
 // make makes something with a name in r's directory, and counts a lookup of it.
 func (f *FS) make(r *fusesrv.Request, name []byte, what creation, out *fusesrv.EntryOut) syscall.Errno {
-	h, e := f.hold(r.Node)
+	h, s, e := f.holdWith(r, name, (*cname).set)
 	if e != 0 {
 		return e
 	}
 	defer f.drop(&h)
-	s := local.Of(r.Worker())
-	if e := s.name.set(name); e != 0 {
-		return e
-	}
 	c := &s.creation
 	*c = what
 	c.dir, c.name = h.fd, &s.name
@@ -60,15 +56,11 @@ func (f *FS) Link(r *fusesrv.Request, in *fusesrv.LinkIn, name []byte, out *fuse
 		return e
 	}
 	defer f.drop(&old)
-	h, e := f.hold(r.Node)
+	h, s, e := f.holdWith(r, name, (*cname).set)
 	if e != 0 {
 		return e
 	}
 	defer f.drop(&h)
-	s := local.Of(r.Worker())
-	if e := s.name.set(name); e != 0 {
-		return e
-	}
 	if e := f.linkFD(old.fd, h.fd, &s.name); e != 0 {
 		return e
 	}
@@ -88,15 +80,11 @@ func (f *FS) Rmdir(r *fusesrv.Request, name []byte) syscall.Errno {
 }
 
 func (f *FS) remove(r *fusesrv.Request, name []byte, flags uintptr) syscall.Errno {
-	h, e := f.hold(r.Node)
+	h, s, e := f.holdWith(r, name, (*cname).set)
 	if e != 0 {
 		return e
 	}
 	defer f.drop(&h)
-	s := local.Of(r.Worker())
-	if e := s.name.set(name); e != 0 {
-		return e
-	}
 	f.keep(h.fd, &s.name, s)
 	return unlinkAt(h.fd, &s.name, flags)
 }
@@ -158,15 +146,11 @@ func (f *FS) Rename(r *fusesrv.Request, in *fusesrv.RenameIn, from, to []byte) s
 
 // Create makes a regular file and opens it, or opens one that is there.
 func (f *FS) Create(r *fusesrv.Request, in *fusesrv.CreateIn, name []byte, out *fusesrv.EntryOut, open *fusesrv.OpenOut) syscall.Errno {
-	h, e := f.hold(r.Node)
+	h, s, e := f.holdWith(r, name, (*cname).set)
 	if e != 0 {
 		return e
 	}
 	defer f.drop(&h)
-	s := local.Of(r.Worker())
-	if e := s.name.set(name); e != 0 {
-		return e
-	}
 	e = f.born(r, creation{what: makeFile, dir: h.fd, name: &s.name}, in, out, open)
 	if e != unix.EEXIST || in.Flags&unix.O_EXCL != 0 {
 		return e

@@ -14,15 +14,11 @@ const maxXattr = 64 << 10
 
 // Getxattr reads an attribute, of any kind that this process may see.
 func (f *FS) Getxattr(r *fusesrv.Request, in *fusesrv.GetxattrIn, name []byte, w *fusesrv.Reply) syscall.Errno {
-	h, e := f.hold(r.Node)
+	h, s, e := f.holdWith(r, name, (*cname).setXattr)
 	if e != 0 {
 		return e
 	}
 	defer f.drop(&h)
-	s := local.Of(r.Worker())
-	if e := s.xattrName(name); e != 0 {
-		return e
-	}
 	return answer(in.Size, w, s, func(b []byte) (int, syscall.Errno) { return f.getXattr(h.fd, &s.name, b) })
 }
 
@@ -54,37 +50,29 @@ func answer(size uint32, w *fusesrv.Reply, s *scratch, get func([]byte) (int, sy
 
 // Setxattr sets an attribute.
 func (f *FS) Setxattr(r *fusesrv.Request, in *fusesrv.SetxattrIn, name, value []byte) syscall.Errno {
-	h, e := f.hold(r.Node)
+	h, s, e := f.holdWith(r, name, (*cname).setXattr)
 	if e != 0 {
 		return e
 	}
 	defer f.drop(&h)
-	s := local.Of(r.Worker())
-	if e := s.xattrName(name); e != 0 {
-		return e
-	}
 	return f.setXattr(h.fd, &s.name, value, in.Flags)
 }
 
 // Removexattr removes an attribute.
 func (f *FS) Removexattr(r *fusesrv.Request, name []byte) syscall.Errno {
-	h, e := f.hold(r.Node)
+	h, s, e := f.holdWith(r, name, (*cname).setXattr)
 	if e != 0 {
 		return e
 	}
 	defer f.drop(&h)
-	s := local.Of(r.Worker())
-	if e := s.xattrName(name); e != 0 {
-		return e
-	}
 	return f.removeXattr(h.fd, &s.name)
 }
 
-// xattrName stores the name of an attribute, which is no name of a file.
-func (s *scratch) xattrName(name []byte) syscall.Errno {
+// setXattr stores the name of an attribute, which is no name of a file.
+func (c *cname) setXattr(name []byte) unix.Errno {
 	if len(name) == 0 || len(name) > maxName {
 		return unix.ERANGE
 	}
-	s.name[copy(s.name[:], name)] = 0
+	c[copy(c[:], name)] = 0
 	return 0
 }
