@@ -31,7 +31,7 @@ func (f *FS) attr(st *unix.Statx_t, out *fusesrv.Attr) {
 func (f *FS) stat(r *fusesrv.Request, byFH bool, fh uint64, st *unix.Statx_t) syscall.Errno {
 	if byFH {
 		if o, e := f.files.hold(fh); e == 0 {
-			defer f.dropFile(o)
+			defer f.files.drop(o)
 			return fstatx(o.fd, st)
 		}
 	}
@@ -199,7 +199,7 @@ func (f *FS) truncate(h *held, in *fusesrv.SetattrIn, s *scratch) syscall.Errno 
 	fd := -1
 	if in.Valid&fusesrv.FattrFH != 0 {
 		if o, e := f.files.hold(in.FH); e == 0 {
-			defer f.dropFile(o)
+			defer f.files.drop(o)
 			if o.changes {
 				fd = o.fd
 			}

@@ -96,7 +96,7 @@ func (f *FS) list(r *fusesrv.Request, in *fusesrv.ReadIn, w *fusesrv.Reply, plus
 	if e != 0 {
 		return e
 	}
-	defer f.dropFile(o)
+	defer f.files.drop(o)
 	l := o.dir
 	if l == nil {
 		return unix.ENOTDIR

@@ -74,13 +74,6 @@ func (f *FS) give(fd int, m *mount, flags uint32, out *fusesrv.OpenOut) syscall.
 	return 0
 }
 
-// dropFile ends the use of an open file.
-func (f *FS) dropFile(o *openFile) {
-	if f.files.drop(o) {
-		f.fds.give()
-	}
-}
-
 // Open opens a regular file.
 func (f *FS) Open(r *fusesrv.Request, in *fusesrv.OpenIn, out *fusesrv.OpenOut) syscall.Errno {
 	h, e := f.holdFile(r.Node)
@@ -116,11 +109,7 @@ func truncateKilling(fd int) syscall.Errno {
 
 // Release closes an open file.
 func (f *FS) Release(_ *fusesrv.Request, in *fusesrv.ReleaseIn) syscall.Errno {
-	closed, ok := f.files.release(in.FH)
-	if closed {
-		f.fds.give()
-	}
-	if !ok {
+	if !f.files.release(in.FH) {
 		return unix.EBADF
 	}
 	return 0
@@ -130,7 +119,7 @@ func (f *FS) Release(_ *fusesrv.Request, in *fusesrv.ReleaseIn) syscall.Errno {
 func (f *FS) file(fh uint64) (*openFile, syscall.Errno) {
 	o, e := f.files.hold(fh)
 	if e == 0 && o.dir != nil {
-		f.dropFile(o)
+		f.files.drop(o)
 		return nil, unix.EISDIR
 	}
 	return o, e
@@ -147,7 +136,7 @@ func (f *FS) Read(r *fusesrv.Request, in *fusesrv.ReadIn, w *fusesrv.Reply) sysc
 	if e == unix.EAGAIN {
 		return r.Pend(&lateRead{f: f, o: o, off: in.Offset, skip: done, size: size})
 	}
-	f.dropFile(o)
+	f.files.drop(o)
 	w.SetLen(done)
 	return e
 }
@@ -226,7 +215,7 @@ func (t *lateRead) Finish(_ *fusesrv.Request, w *fusesrv.Reply) syscall.Errno {
 func (t *lateRead) Drop() {
 	buffers.put(t.buf)
 	t.buf = nil
-	t.f.dropFile(t.o)
+	t.f.files.drop(t.o)
 }
 
 // Write writes. Where that may mean to wait for a network it is left for later.
@@ -236,7 +225,7 @@ func (f *FS) Write(r *fusesrv.Request, in *fusesrv.WriteIn, w *fusesrv.Reply) sy
 		return e
 	}
 	if !o.changes {
-		f.dropFile(o)
+		f.files.drop(o)
 		return unix.EBADF
 	}
 	t := writing{o: o, off: in.Offset, kill: in.WriteFlags&fusesrv.WriteKillSuidgid != 0}
@@ -249,7 +238,7 @@ func (f *FS) Write(r *fusesrv.Request, in *fusesrv.WriteIn, w *fusesrv.Reply) sy
 	case f.beside != nil && f.beside():
 		return r.Pend(&asideWrite{writing: t, f: f, size: int(in.Size), cached: in.WriteFlags&fusesrv.WriteCache != 0})
 	}
-	defer f.dropFile(o)
+	defer f.files.drop(o)
 	return t.answer(local.Of(r.Worker()), w, int(in.Size), in.WriteFlags&fusesrv.WriteCache != 0)
 }
 
@@ -282,7 +271,7 @@ func (t *asideWrite) Finish(r *fusesrv.Request, w *fusesrv.Reply) syscall.Errno 
 }
 
 // Drop lets the file go.
-func (t *asideWrite) Drop() { t.f.dropFile(t.o) }
+func (t *asideWrite) Drop() { t.f.files.drop(t.o) }
 
 // A writing is a write to an open file.
 type writing struct {
@@ -343,7 +332,7 @@ func (f *FS) writeLater(r *fusesrv.Request, t *writing, src [][]byte) syscall.Er
 		finish: func(w *fusesrv.Reply) { w.Written = uint32(written) },
 		drop: func() {
 			buffers.put(buf)
-			f.dropFile(late.o)
+			f.files.drop(late.o)
 		},
 	})
 }

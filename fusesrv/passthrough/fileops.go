@@ -20,7 +20,7 @@ func (f *FS) onFile(r *fusesrv.Request, fh uint64, do func(fd int) error) syscal
 	}
 	return r.Pend(&later{
 		wait: func(context.Context) syscall.Errno { return errnoIn(uninterrupted(func() error { return do(o.fd) })) },
-		drop: func() { f.dropFile(o) },
+		drop: func() { f.files.drop(o) },
 	})
 }
 
@@ -40,7 +40,7 @@ func (f *FS) Flush(r *fusesrv.Request, in *fusesrv.FlushIn) syscall.Errno {
 		return e
 	}
 	isLocal := o.local
-	f.dropFile(o)
+	f.files.drop(o)
 	if isLocal {
 		return 0
 	}
@@ -118,7 +118,7 @@ func (f *FS) Lseek(_ *fusesrv.Request, in *fusesrv.LseekIn, out *fusesrv.LseekOu
 	if e != 0 {
 		return e
 	}
-	defer f.dropFile(o)
+	defer f.files.drop(o)
 	n, err := unix.Seek(o.fd, int64(in.Offset), int(in.Whence)) // nobody uses the place of the descriptor
 	out.Offset = uint64(n)
 	return errnoIn(err)
@@ -135,7 +135,7 @@ func (f *FS) CopyFileRange(r *fusesrv.Request, in *fusesrv.CopyFileRangeIn, _ *f
 	}
 	to, e := f.file(in.FHOut)
 	if e != 0 {
-		f.dropFile(from)
+		f.files.drop(from)
 		return e
 	}
 	offIn, offOut, size := int64(in.OffsetIn), int64(in.OffsetOut), int(min(in.Length, maxCopy))
@@ -149,8 +149,8 @@ func (f *FS) CopyFileRange(r *fusesrv.Request, in *fusesrv.CopyFileRangeIn, _ *f
 		},
 		finish: func(w *fusesrv.Reply) { w.Lseek.Offset = uint64(copied) },
 		drop: func() {
-			f.dropFile(from)
-			f.dropFile(to)
+			f.files.drop(from)
+			f.files.drop(to)
 		},
 	})
 }

@@ -115,6 +115,7 @@ func prepare(o opener.Opener, opt Options) (*FS, error) {
 		}
 		f.fds = NewDescriptors(limit.Cur)
 	}
+	f.files.fds = f.fds
 	f.cache.init(int(min(f.fds.limit/cacheShare, mostCached)))
 	f.listRoom.Store(listRoom)
 	status, err := o.Open("/proc/self/status", os.O_RDONLY, 0)
@@ -182,11 +183,7 @@ func (f *FS) Nodes() int { return int(f.nodes.count.Load()) - 1 }
 
 // Destroy forgets what the guest knew.
 func (f *FS) Destroy() {
-	f.files.releaseAll(func(closed bool) {
-		if closed {
-			f.fds.give()
-		}
-	})
+	f.files.releaseAll()
 	f.nodes.forgetAll(f.bury)
 }
 

@@ -77,7 +77,7 @@ func (f *FS) saveFiles(s *savedState) {
 			saved.node, saved.dev, saved.at = l.node, l.dev, l.at.Load()
 		}
 		s.files = append(s.files, saved)
-		f.dropFile(o)
+		f.files.drop(o)
 	}
 }
 

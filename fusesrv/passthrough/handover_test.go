@@ -435,3 +435,49 @@ func TestAStateOfAnotherDirectoryIsRefused(t *testing.T) {
 	}
 	_ = unix.Close(root)
 }
+
+// TestStatesAreAskedForUnderLoad: each can be read, and asking changes nothing.
+func TestStatesAreAskedForUnderLoad(t *testing.T) {
+	eachKind(t, func(t *testing.T, opt Options) {
+		l := firstLife(t, t.TempDir(), opt)
+		done := make(chan error, 1)
+		go func() {
+			var err error
+			for i := 0; i < 3000 && err == nil; i++ {
+				var o fusesrvtest.Created
+				if o, err = fusesrvtest.Create(l, fusesrv.RootID, "name", unix.O_RDWR, 0o600); err != nil {
+					break
+				}
+				var list fusesrv.OpenOut
+				if list, err = fusesrvtest.Open(l, fusesrv.OpOpendir, fusesrv.RootID, 0); err == nil {
+					_, err = fusesrvtest.Readdir(l, false, fusesrv.RootID, list.FH, 0, 4096)
+				}
+				err = errors.Join(err, fusesrvtest.Remove(l, fusesrv.OpUnlink, fusesrv.RootID, "name"),
+					fusesrvtest.Release(l, fusesrv.OpReleasedir, fusesrv.RootID, list.FH),
+					fusesrvtest.Release(l, fusesrv.OpRelease, o.Entry.NodeID, o.Open.FH), fusesrvtest.Forget(l, o.Entry.NodeID, 1))
+			}
+			done <- err
+		}()
+		for asked := 0; ; asked++ {
+			state, _ := l.fs.State()
+			if err := errors.Join(CheckState(state), new(Numbers).Load(l.fs.numbers.State())); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case err := <-done:
+				if err != nil || asked == 0 {
+					t.Errorf("asked %d times: %v", asked, err)
+				}
+				if n := l.fs.Nodes(); n != 0 {
+					t.Errorf("%d nodes are left", n)
+				}
+				l.fs.Close()
+				if n := l.fs.fds.Used(); n != 0 {
+					t.Errorf("%d descriptors are left", n)
+				}
+				return
+			default:
+			}
+		}
+	})
+}

@@ -19,6 +19,7 @@ const (
 // openFiles is the guest's file handles. A handle is a slot and how often that had been
 // taken before, and is never 0.
 type openFiles struct {
+	fds    *Descriptors // where each file's is counted
 	chunks [maxFiles / fileChunk]atomic.Pointer[[fileChunk]openFile]
 
 	mu   sync.Mutex // guards what follows, and fields of files that are free
@@ -108,13 +109,12 @@ func (t *openFiles) hold(fh uint64) (*openFile, unix.Errno) {
 	return o, 0
 }
 
-// drop ends a use, and closes the file after the last. The descriptor closed is to be
-// given back; it returns whether there is one.
-func (t *openFiles) drop(o *openFile) (closed bool) {
+// drop ends a use, and closes the file after the last.
+func (t *openFiles) drop(o *openFile) {
 	if o.refs.Add(-1) != 0 {
-		return false
+		return
 	}
-	_ = unix.Close(o.fd)
+	t.fds.close(o.fd)
 	if o.dir != nil {
 		o.dir.free()
 	}
@@ -122,31 +122,29 @@ func (t *openFiles) drop(o *openFile) (closed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	o.next, t.free = t.free, o.fh.Load()&fileMask
-	return true
 }
 
-// release takes the handle away from the guest.
-func (t *openFiles) release(fh uint64) (closed, ok bool) {
+// release takes the handle away from the guest; false if it has none.
+func (t *openFiles) release(fh uint64) bool {
 	o := t.at(fh & fileMask)
 	if o == nil || fh == 0 || !o.fh.CompareAndSwap(fh, fh|released) {
-		return false, false
+		return false
 	}
-	return t.drop(o), true
+	t.drop(o)
+	return true
 }
 
 // released marks the handle of a file that was released and is in use.
 const released = 1 << 63
 
 // releaseAll takes every handle away.
-func (t *openFiles) releaseAll(each func(closed bool)) {
+func (t *openFiles) releaseAll() {
 	t.mu.Lock()
 	used := t.used
 	t.mu.Unlock()
 	for slot := uint64(1); slot <= used; slot++ {
 		if fh := t.at(slot).fh.Load(); fh != 0 && fh&released == 0 {
-			if closed, ok := t.release(fh); ok {
-				each(closed)
-			}
+			t.release(fh)
 		}
 	}
 }
