@@ -18,7 +18,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base64"
-	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -29,33 +28,18 @@ import (
 
 // Options say where blobs are and who asks for them.
 type Options struct {
-	HTTP     httprange.Options
-	Scheme   string // "http" or "https"
-	Endpoint string // name[:port], to which the bucket's name is put in front
-	Host     string // of a mirror, asked instead of bucket.endpoint; or empty
-	Bucket   string
-	Prefix   string // of every object's name
-	// Keys are asked for at every request, since they may change; empty ones read
-	// anonymously.
-	Keys func() httprange.Keys
+	httprange.Bucket
+	Host string // of a mirror, asked instead of bucket.endpoint; or empty
 }
 
 // New makes a back end. It reads certificates and sends nothing.
 func New(o opener.Opener, opt Options) (*httprange.Store, error) {
-	if (opt.Scheme != "http" && opt.Scheme != "https") || opt.Endpoint == "" || opt.Bucket == "" {
-		return nil, fmt.Errorf("oss: scheme %q, endpoint %q, bucket %q: not an address", opt.Scheme, opt.Endpoint, opt.Bucket)
-	}
-	client, err := httprange.New(o, opt.HTTP)
+	s, err := opt.Store(o, "oss", (&signer{opt.Name, time.Now}).sign, " and the clock")
 	if err != nil {
-		return nil, fmt.Errorf("oss %s: %w", opt.Endpoint, err)
+		return nil, err
 	}
-	return &httprange.Store{
-		Client: client,
-		Base:   url.URL{Scheme: opt.Scheme, Host: cmp.Or(opt.Host, opt.Bucket+"."+opt.Endpoint), Path: "/" + opt.Prefix},
-		Keys:   opt.Keys,
-		Sign:   (&signer{opt.Bucket, time.Now}).sign,
-		Denied: "check access_key_id, access_key_secret, security_token and the clock; they must allow GetObject in " + opt.Bucket,
-	}, nil
+	s.Base.Host = cmp.Or(opt.Host, opt.Name+"."+opt.Endpoint)
+	return s, nil
 }
 
 // A signer signs GET requests.

@@ -4,8 +4,6 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
-
-	"vrafs/internal/opener"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -17,13 +15,5 @@ func TestSignatureOfTheManual(t *testing.T) {
 		"x-oss-magic:abracadabra\nx-oss-meta-author:foo@bar.com\n/oss-example/nelson"
 	if got, want := signature(secret, text), "26NBxoKdsyly4EDv6inkoDft/yA="; got != want {
 		t.Errorf("got %s, want %s", got, want)
-	}
-}
-
-func TestNewRefusesWhatIsNoAddress(t *testing.T) {
-	for _, opt := range []Options{{Scheme: "ftp", Endpoint: "h", Bucket: "b"}, {Scheme: "http", Bucket: "b"}, {Scheme: "http", Endpoint: "h"}} {
-		if _, err := New(opener.Local(), opt); err == nil {
-			t.Errorf("%+v was accepted", opt)
-		}
 	}
 }

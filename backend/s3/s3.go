@@ -14,8 +14,6 @@
 package s3
 
 import (
-	"fmt"
-	"net/url"
 	"time"
 
 	"vrafs/internal/httprange"
@@ -24,37 +22,22 @@ import (
 
 // Options say where blobs are and who asks for them.
 type Options struct {
-	HTTP     httprange.Options
-	Scheme   string // "http" or "https"
-	Endpoint string // name[:port]
-	Region   string
-	Bucket   string
-	Prefix   string // of every object's name
+	httprange.Bucket
+	Region string
 	// VirtualHosted puts the bucket's name in front of the endpoint.
 	VirtualHosted bool
-	// Keys are asked for at every request, since they may change; empty ones read
-	// anonymously.
-	Keys func() httprange.Keys
 }
 
 // New makes a back end. It reads certificates and sends nothing.
 func New(o opener.Opener, opt Options) (*httprange.Store, error) {
-	if (opt.Scheme != "http" && opt.Scheme != "https") || opt.Endpoint == "" || opt.Bucket == "" {
-		return nil, fmt.Errorf("s3: scheme %q, endpoint %q, bucket %q: not an address", opt.Scheme, opt.Endpoint, opt.Bucket)
-	}
-	client, err := httprange.New(o, opt.HTTP)
-	if err != nil {
-		return nil, fmt.Errorf("s3 %s: %w", opt.Endpoint, err)
-	}
-	s := &httprange.Store{
-		Client: client,
-		Base:   url.URL{Scheme: opt.Scheme, Host: opt.Endpoint, Path: "/" + opt.Bucket + "/" + opt.Prefix},
-		Keys:   opt.Keys,
-		Sign:   (&signer{opt.Region, time.Now}).sign,
-		Denied: "check access_key_id, access_key_secret, security_token, region and the clock; they must allow GetObject in " + opt.Bucket,
-	}
-	if opt.VirtualHosted {
-		s.Base.Host, s.Base.Path = opt.Bucket+"."+opt.Endpoint, "/"+opt.Prefix
+	s, err := opt.Store(o, "s3", (&signer{opt.Region, time.Now}).sign, ", region and the clock")
+	switch {
+	case err != nil:
+		return nil, err
+	case opt.VirtualHosted:
+		s.Base.Host = opt.Name + "." + opt.Endpoint
+	default:
+		s.Base.Path = "/" + opt.Name + "/" + opt.Prefix
 	}
 	return s, nil
 }

@@ -36,10 +36,10 @@ func told(t *testing.T, kind string, section map[string]any) string {
 			len(b.Registry.Mirrors))
 	case config.S3Type:
 		s := o.s3(b.S3, httprange.Options{})
-		return common(&b.S3.HTTP) + fmt.Sprintln(s.Scheme, s.Endpoint, s.Region, s.Bucket, s.Prefix, s.Keys(), s.VirtualHosted)
+		return common(&b.S3.HTTP) + fmt.Sprintln(s.Scheme, s.Endpoint, s.Region, s.Name, s.Prefix, s.Keys(), s.VirtualHosted)
 	case config.OSSType:
 		s := o.oss(b.OSS, httprange.Options{})
-		return common(&b.OSS.HTTP) + fmt.Sprintln(s.Scheme, s.Endpoint, s.Bucket, s.Prefix, s.Keys(), len(b.OSS.Mirrors))
+		return common(&b.OSS.HTTP) + fmt.Sprintln(s.Scheme, s.Endpoint, s.Name, s.Prefix, s.Keys(), len(b.OSS.Mirrors))
 	}
 	return common(&b.HTTPProxy.HTTP) + fmt.Sprintln(b.HTTPProxy.Addr.Reveal(), b.HTTPProxy.Path)
 }

@@ -122,17 +122,15 @@ func (o *Options) helper(socket, host, repo string) func(context.Context, string
 
 func (o *Options) s3(s *config.S3, h httprange.Options) s3.Options {
 	return s3.Options{
-		HTTP: h, Scheme: s.Scheme, Endpoint: s.Endpoint, Region: s.Region, Bucket: s.BucketName, Prefix: s.ObjectPrefix,
-		Keys:          o.keys(s.AccessKeyID, s.AccessKeySecret, s.SecurityToken),
-		VirtualHosted: s.AddressingStyle == config.VirtualStyle,
+		Bucket: httprange.Bucket{HTTP: h, Scheme: s.Scheme, Endpoint: s.Endpoint, Name: s.BucketName, Prefix: s.ObjectPrefix,
+			Keys: o.keys(s.AccessKeyID, s.AccessKeySecret, s.SecurityToken)},
+		Region: s.Region, VirtualHosted: s.AddressingStyle == config.VirtualStyle,
 	}
 }
 
 func (o *Options) oss(c *config.OSS, h httprange.Options) oss.Options {
-	return oss.Options{
-		HTTP: h, Scheme: c.Scheme, Endpoint: c.Endpoint, Bucket: c.BucketName, Prefix: c.ObjectPrefix,
-		Keys: o.keys(c.AccessKeyID, c.AccessKeySecret, c.SecurityToken),
-	}
+	return oss.Options{Bucket: httprange.Bucket{HTTP: h, Scheme: c.Scheme, Endpoint: c.Endpoint, Name: c.BucketName, Prefix: c.ObjectPrefix,
+		Keys: o.keys(c.AccessKeyID, c.AccessKeySecret, c.SecurityToken)}}
 }
 
 // keys are those of an object store: configured, or set at run time, and never parts of both.
