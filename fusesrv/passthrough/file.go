@@ -66,7 +66,10 @@ func (f *FS) openFile(h *held, flags uint64) (int, syscall.Errno) {
 
 // give makes an open descriptor a handle of the guest's.
 func (f *FS) give(fd int, m *mount, flags uint32, out *fusesrv.OpenOut) syscall.Errno {
-	out.FH = f.files.add(opened{fd: fd, local: m != nil && m.local, changes: flags&unix.O_ACCMODE != unix.O_RDONLY})
+	out.FH = f.files.add(opened{
+		fd: fd, local: m != nil && m.local, memory: m != nil && m.memory,
+		changes: flags&unix.O_ACCMODE != unix.O_RDONLY,
+	})
 	if out.FH == 0 {
 		f.fds.close(fd)
 		return unix.ENFILE
@@ -143,6 +146,10 @@ func (f *FS) Read(r *fusesrv.Request, in *fusesrv.ReadIn, w *fusesrv.Reply) sysc
 
 // tryRead reads without waiting. EAGAIN says that the rest needs that.
 func (o *openFile) tryRead(s *scratch, off uint64, dst [][]byte) (done int, e syscall.Errno) {
+	flags := unix.RWF_NOWAIT
+	if o.memory { // where Linux does not know it, up to 6.18 at least
+		flags = 0
+	}
 	cur := scatter.At(dst)
 	for {
 		var left uint64
@@ -153,7 +160,7 @@ func (o *openFile) tryRead(s *scratch, off uint64, dst [][]byte) (done int, e sy
 		if o.slow.Load() {
 			return done, unix.EAGAIN
 		}
-		n, e := scatter.Read(o.fd, s.iov, off+uint64(done), unix.RWF_NOWAIT)
+		n, e := scatter.Read(o.fd, s.iov, off+uint64(done), flags)
 		switch {
 		case e == unix.EOPNOTSUPP:
 			o.slow.Store(true)
@@ -235,7 +242,7 @@ func (f *FS) Write(r *fusesrv.Request, in *fusesrv.WriteIn, w *fusesrv.Reply) sy
 	switch {
 	case !o.local:
 		return f.writeLater(r, &t, w.Input(int(in.Size)))
-	case f.beside != nil && f.beside():
+	case !o.memory && f.beside != nil && f.beside():
 		return r.Pend(&asideWrite{writing: t, f: f, size: int(in.Size), cached: in.WriteFlags&fusesrv.WriteCache != 0})
 	}
 	defer f.files.drop(o)

@@ -15,12 +15,11 @@ import (
 )
 
 // hotRequests are the requests that decide how fast a shared directory is, on files that
-// the guest knows and the host has in memory.
-func hotRequests(t testing.TB) (*shared, *fusesrvtest.Direct, []fusesrvtest.HotRequest) {
+// the guest knows and the host has in memory. dir is empty.
+func hotRequests(t testing.TB, dir string) (*shared, *fusesrvtest.Direct, []fusesrvtest.HotRequest) {
 	t.Helper()
 	testenv.Need(t, testenv.Root)
 	const size = 1 << 20
-	dir := t.TempDir()
 	for i := range 50 {
 		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("file-", i)), make([]byte, size), 0o644); err != nil {
 			t.Fatal(err)
@@ -67,33 +66,55 @@ func hotRequests(t testing.TB) (*shared, *fusesrvtest.Direct, []fusesrvtest.HotR
 	}
 }
 
+// media are what directories are on: a disk, and memory, where preadv2(2) does not know
+// RWF_NOWAIT.
+var media = []struct {
+	name string
+	dir  func(t testing.TB) string
+}{{"Disk", func(t testing.TB) string { return t.TempDir() }}, {"Memory", tmpfs}}
+
+func tmpfs(t testing.TB) string {
+	t.Helper()
+	testenv.Need(t, testenv.Root)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
 func TestHotRequestsAllocateNothing(t *testing.T) {
-	s, c, hot := hotRequests(t)
-	for _, p := range hot {
-		t.Run(p.Name, func(t *testing.T) {
-			allocs := testing.AllocsPerRun(100, func() {
-				n, pending := s.server.Handle(c.W, &c.R, p.In, p.Out)
-				if pending || n != p.Want {
-					t.Fatalf("got %d bytes, pending %v, want %d at once", n, pending, p.Want)
+	for _, m := range media {
+		s, c, hot := hotRequests(t, m.dir(t))
+		for _, p := range hot {
+			t.Run(m.name+p.Name, func(t *testing.T) {
+				allocs := testing.AllocsPerRun(100, func() {
+					n, pending := s.server.Handle(c.W, &c.R, p.In, p.Out)
+					if pending || n != p.Want {
+						t.Fatalf("got %d bytes, pending %v, want %d at once", n, pending, p.Want)
+					}
+				})
+				if allocs != 0 {
+					t.Errorf("got %v allocations per request, want 0", allocs)
 				}
 			})
-			if allocs != 0 {
-				t.Errorf("got %v allocations per request, want 0", allocs)
-			}
-		})
+		}
 	}
 }
 
 func BenchmarkHandle(b *testing.B) {
-	s, c, hot := hotRequests(b)
-	for _, p := range hot {
-		b.Run(p.Name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, pending := s.server.Handle(c.W, &c.R, p.In, p.Out); pending {
-					b.Fatal("not served at once")
+	for _, m := range media {
+		s, c, hot := hotRequests(b, m.dir(b))
+		for _, p := range hot {
+			b.Run(m.name+p.Name, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, pending := s.server.Handle(c.W, &c.R, p.In, p.Out); pending {
+						b.Fatal("not served at once")
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }

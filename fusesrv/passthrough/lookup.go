@@ -230,7 +230,8 @@ func (f *FS) mountOf(c *candidate) *mount {
 // probe finds out what the mount of c can do. Only a regular file or a directory of it
 // can tell.
 func (f *FS) probe(c *candidate) mount {
-	m := mount{number: c.mount, fd: -1, local: isLocal(c.fd)}
+	m := mount{number: c.mount, fd: -1}
+	m.medium(c.fd)
 	if f.noHandles || c.kind != unix.S_IFDIR && c.kind != unix.S_IFREG {
 		m.asked = f.noHandles
 		return m

@@ -13,6 +13,7 @@ type mount struct {
 	fd     int  // to open handles with, not O_PATH; -1: none
 	byName bool // handles can be had by name: the inode number in them is known
 	local  bool // nothing there waits for a network
+	memory bool // nor for a disk
 	asked  bool // whether there are handles has been found out
 	uses   int64
 }
@@ -88,19 +89,25 @@ func (t *mounts) each(f func(m *mount)) {
 }
 
 // localTypes are the file systems that wait for nothing but memory and disks
-// (statfs(2), f_type).
-var localTypes = map[int64]bool{
-	unix.EXT4_SUPER_MAGIC: true, unix.XFS_SUPER_MAGIC: true, unix.BTRFS_SUPER_MAGIC: true, unix.F2FS_SUPER_MAGIC: true,
-	unix.TMPFS_MAGIC: true, unix.RAMFS_MAGIC: true, unix.EROFS_SUPER_MAGIC_V1: true, unix.SQUASHFS_MAGIC: true,
-	unix.OVERLAYFS_SUPER_MAGIC: true, unix.HUGETLBFS_MAGIC: true, zfsMagic: true, bcachefsMagic: true,
-}
+// (statfs(2), f_type), memoryTypes those that wait for memory alone.
+var (
+	localTypes = map[int64]bool{
+		unix.EXT4_SUPER_MAGIC: true, unix.XFS_SUPER_MAGIC: true, unix.BTRFS_SUPER_MAGIC: true, unix.F2FS_SUPER_MAGIC: true,
+		unix.TMPFS_MAGIC: true, unix.RAMFS_MAGIC: true, unix.EROFS_SUPER_MAGIC_V1: true, unix.SQUASHFS_MAGIC: true,
+		unix.OVERLAYFS_SUPER_MAGIC: true, unix.HUGETLBFS_MAGIC: true, zfsMagic: true, bcachefsMagic: true,
+	}
+	memoryTypes = map[int64]bool{unix.TMPFS_MAGIC: true, unix.RAMFS_MAGIC: true, unix.HUGETLBFS_MAGIC: true}
+)
 
 const (
 	zfsMagic      = 0x2fc12fc1
 	bcachefsMagic = 0xca451a4e
 )
 
-func isLocal(fd int) bool {
+// medium finds out what calls on the mount of a descriptor wait for.
+func (m *mount) medium(fd int) {
 	var st unix.Statfs_t
-	return unix.Fstatfs(fd, &st) == nil && localTypes[int64(st.Type)]
+	if unix.Fstatfs(fd, &st) == nil {
+		m.local, m.memory = localTypes[int64(st.Type)], memoryTypes[int64(st.Type)]
+	}
 }

@@ -42,6 +42,7 @@ type openFile struct {
 type opened struct {
 	fd      int
 	local   bool     // see mount
+	memory  bool     // see mount
 	changes bool     // open for writing
 	dir     *listing // nil: a regular file
 }
