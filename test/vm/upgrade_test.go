@@ -2,6 +2,9 @@ package vm
 
 import (
 	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -59,5 +62,57 @@ func TestUpgradeUnderALiveGuest(t *testing.T) {
 			check(t, d.Unmount(t.Context(), "/rafs/a/lowerdir"))
 			gone(t, m, s, "/rafs/a/lowerdir")
 		})
+	}
+}
+
+// TestUpgradeUnderAPodThatWorks replaces the program again and again while git works in a
+// container, whose changes go to the shared directory: it makes the same as on this host.
+func TestUpgradeUnderAPodThatWorks(t *testing.T) {
+	needVM(t)
+	testenv.Need(t, testenv.Git)
+	programs := t.TempDir()
+	addHostPrograms(t, programs, "sh", "git", "git-upload-pack")
+	makeRepository(t, filepath.Join(programs, "repository"))
+	onHost := filepath.Join(t.TempDir(), "checkout")
+	want := runGit(t, checkoutScript, filepath.Join(programs, "repository"), onHost)
+	git := makeImage(t, variants[0], programs)
+	for _, series := range Series {
+		t.Run(series, func(t *testing.T) {
+			p := startPod(t, series)
+			a := p.start(t, "a", git)
+			do(t, p.m, guestapi.Mount, guestapi.MountArgs{Source: "devtmpfs", Path: a.root + "/dev", Type: "devtmpfs"})
+			stop := upgradeOn(t, p.d)
+			got := p.run(t, a, checkoutScript, "/repository", "/checkout")
+			t.Logf("%d upgrades", stop())
+			if got != want {
+				t.Errorf("not what git printed on this host: %s", firstDifference(strings.Split(want, "\n"), strings.Split(got, "\n")))
+			}
+			p.checkCheckout(t, a, onHost)
+			p.checkNumbers(t)
+		})
+	}
+}
+
+// upgradeOn upgrades a daemon until it is stopped, which says how often that was.
+func upgradeOn(t *testing.T, d *Daemon) (stop func() int) {
+	var end atomic.Bool
+	failed, n := make(chan error, 1), 0
+	go func() {
+		var err error
+		for !end.Load() && err == nil {
+			if _, err = d.Upgrade(t.Context(), n+1); err == nil {
+				n++
+				time.Sleep(200 * time.Millisecond)
+			}
+		}
+		failed <- err
+	}()
+	return func() int {
+		t.Helper()
+		end.Store(true)
+		if err := <-failed; err != nil || n == 0 {
+			t.Errorf("after %d upgrades: %v", n, err)
+		}
+		return n
 	}
 }
