@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"vrafs/fusesrv/fusesrvtest"
 	"vrafs/internal/testenv"
 	"vrafs/vhostuser/vhostusertest"
 )
@@ -158,12 +161,23 @@ func TestUpgradeWithoutAFrontEnd(t *testing.T) {
 	p, install := installed(t)
 	p.must(204, "POST", "/api/v1/mount?mountpoint=/a", im.mountBody(""))
 	p.must(204, "PUT", "/api/v1/config?id=/a", `{"proxy_url":"http://p:1"}`)
+	p.must(204, "POST", "/api/v1/mount?mountpoint=/shared", shareBody(t.TempDir()))
 	for i := range 3 {
 		install(binary)
 		p.upgrade(i + 1)
 		g := boot(t, p.sock, vhostusertest.GuestConfig{})
 		if e, err := walk(g.clients[0], "/a/f"); err != nil || e.Attr.Size != 4 {
 			t.Errorf("got %+v, %v", e, err)
+		}
+		e, err := walk(g.clients[0], "/shared")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o, err := fusesrvtest.Create(g.clients[0], e.Node, fmt.Sprint("of guest ", i), unix.O_RDWR, 0o644); err != nil {
+			t.Errorf("got %+v, %v", o, err)
+		}
+		if list, err := fusesrvtest.Lookup(g.clients[0], e.Node, fmt.Sprint("of guest ", max(i-1, 0))); err != nil || list.NodeID == 0 {
+			t.Errorf("what a former guest has made: %+v, %v", list, err)
 		}
 		_ = g.conn.Close()
 	}
