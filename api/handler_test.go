@@ -395,10 +395,10 @@ func TestQuote(t *testing.T) {
 }
 
 // TestKeysOfAStoreAreSetAsAWhole: what a request leaves out of them is empty then, and no
-// answer shows them.
+// answer shows them, or another credential of ours.
 func TestKeysOfAStoreAreSetAsAWhole(t *testing.T) {
 	f := newFake()
-	f.overrides["/a"] = map[string]string{"access_key_id": "i", "access_key_secret": "s", "security_token": "t", "proxy_url": "p"}
+	f.overrides["/a"] = map[string]string{"access_key_id": "i", "access_key_secret": "s", "security_token": "t", "registry_token": "r", "proxy_url": "p"}
 	h := Handler(f)
 	ask := func(method, body string) (int, string) {
 		r, err := http.NewRequestWithContext(t.Context(), method, "http://unix/api/v1/config?id=/a", strings.NewReader(body))

@@ -5,11 +5,15 @@ import (
 	"slices"
 )
 
-// overridable are the keys that may change under a mounted image, beside storeKeys.
-var overridable = []string{"registry_auth", "proxy_url", "dragonfly_scheduler_endpoint"}
+// overridable are the keys that may change under a mounted image, as nydusd has them, and
+// hidden those of ours, which are credentials that no client has to read back.
+var (
+	overridable = []string{"registry_auth", "proxy_url", "dragonfly_scheduler_endpoint"}
+	hidden      = append([]string{"registry_token"}, storeKeys...)
+)
 
-// The keys of an object store, which nydusd does not have here. They are one credential:
-// a part of the next one beside a part of the last would let nobody in.
+// The keys of an object store. They are one credential: a part of the next one beside a
+// part of the last would let nobody in.
 const (
 	keyID     = "access_key_id"
 	keySecret = "access_key_secret"
@@ -18,7 +22,7 @@ const (
 
 var storeKeys = []string{keyID, keySecret, keyToken}
 
-// getOverride answers without storeKeys, which no client has to read back.
+// getOverride answers without what is hidden.
 func getOverride(d Daemon, r *http.Request) (any, error) {
 	id, _, err := query(r.URL.RawQuery, "id")
 	if err != nil {
@@ -26,7 +30,7 @@ func getOverride(d Daemon, r *http.Request) (any, error) {
 	}
 	shown := map[string]string{}
 	for k, v := range d.Override(id) {
-		if !slices.Contains(storeKeys, k) {
+		if !slices.Contains(hidden, k) {
 			shown[k] = v
 		}
 	}
@@ -51,7 +55,7 @@ func setOverride(d Daemon, r *http.Request) (any, error) {
 		switch {
 		case slices.Contains(storeKeys, k):
 			store[k] = v
-		case !slices.Contains(overridable, k):
+		case !slices.Contains(overridable, k) && !slices.Contains(hidden, k):
 			return nil, &Error{Kind: BadPayload}
 		}
 	}

@@ -85,8 +85,8 @@ func (a *auth) help(ctx context.Context, refused string) (string, error) {
 
 // current is what to send with a request.
 func (a *auth) current() *grant {
-	if a.opt.Token != "" {
-		return &grant{header: "Bearer " + a.opt.Token}
+	if g := a.fixed(); g != nil {
+		return g
 	}
 	g := a.usable()
 	if g == nil {
@@ -96,6 +96,17 @@ func (a *auth) current() *grant {
 		a.renewal.start(a.now(), func(ctx context.Context) error { return a.renew(ctx, g) })
 	}
 	return g
+}
+
+// fixed is the token that is sent as it is; nil if there is none.
+func (a *auth) fixed() *grant {
+	if a.opt.Token == nil {
+		return nil
+	}
+	if token := a.opt.Token(); token != "" {
+		return &grant{header: "Bearer " + token}
+	}
+	return nil
 }
 
 // usable is what was granted, unless that has ended or the credentials are other
@@ -124,7 +135,10 @@ func (a *auth) enter(ctx context.Context) error {
 // answer gets a grant after the registry refused the one that was used, unless
 // somebody has got another meanwhile.
 func (a *auth) answer(ctx context.Context, used *grant, headers []string) (*grant, error) {
-	if a.opt.Token != "" {
+	if g := a.fixed(); g != nil {
+		if g.header != used.header {
+			return g, nil // it was replaced meanwhile
+		}
 		return nil, &backend.Error{Host: a.opt.Host, Status: http.StatusUnauthorized, Class: backend.ErrPermanent,
 			Remedy: "configure a registry_token that is still good"}
 	}
@@ -145,7 +159,7 @@ func (a *auth) answer(ctx context.Context, used *grant, headers []string) (*gran
 // replaceable reports whether the helper may know of something better than a grant that was
 // refused.
 func (a *auth) replaceable(g *grant) bool {
-	return a.opt.Helper != nil && a.opt.Token == "" && (g.source != nil || g.used != "")
+	return a.opt.Helper != nil && a.fixed() == nil && (g.source != nil || g.used != "")
 }
 
 // replace gets a grant of the same kind with other credentials from the helper, unless

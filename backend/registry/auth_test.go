@@ -102,11 +102,20 @@ func TestChangedCredentialsCountAtTheNextRead(t *testing.T) {
 	}
 }
 
+// TestFixedTokensAreSentAsTheyAre, and once more if they are other ones after a refusal.
 func TestFixedTokensAreSentAsTheyAre(t *testing.T) {
 	for _, tt := range []struct {
-		token string
-		ok    bool
-	}{{"good", true}, {"stale", false}} {
+		name     string
+		token    string
+		next     string // after the first request
+		ok       bool
+		requests int64
+	}{
+		{"good", "good", "good", true, 1},
+		{"stale", "stale", "stale", false, 1},
+		{"replaced under way", "stale", "good", true, 2},
+		{"replaced by a stale one", "stale", "older", false, 2},
+	} {
 		var asked atomic.Int64
 		host := testregistry.Proxy(t, "http://127.0.0.1:1", func(w http.ResponseWriter, r *http.Request) bool {
 			asked.Add(1)
@@ -118,10 +127,17 @@ func TestFixedTokensAreSentAsTheyAre(t *testing.T) {
 			serve(w, r)
 			return true
 		})
-		r := open(t, host, func(o *Options) { o.Token = tt.token })
+		r := open(t, host, func(o *Options) {
+			o.Token = func() string {
+				if asked.Load() > 0 {
+					return tt.next
+				}
+				return tt.token
+			}
+		})
 		err := read(t, blobOf(t, r, strings.Repeat("ab", 32)), 0)
-		if (err == nil) != tt.ok || asked.Load() != 1 {
-			t.Errorf("%s: %v after %d requests", tt.token, err, asked.Load())
+		if (err == nil) != tt.ok || asked.Load() != tt.requests {
+			t.Errorf("%s: %v after %d requests", tt.name, err, asked.Load())
 		}
 		if err != nil && !strings.Contains(err.Error(), "registry_token") {
 			t.Errorf("no remedy in %v", err)

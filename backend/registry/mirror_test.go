@@ -18,7 +18,7 @@ func TestMirrorsInTheClearGetNothingThatCameOverTLS(t *testing.T) {
 		{"https", "http", "localhost:65001", false, true},
 		{"https", "http", "mirror:1", true, true},
 	} {
-		origin := open(t, "origin", func(o *Options) { o.Scheme, o.Token = tt.origin, "secret" })
+		origin := open(t, "origin", func(o *Options) { o.Scheme, o.Token = tt.origin, func() string { return "secret" } })
 		m := open(t, tt.host, func(o *Options) { o.Scheme, o.Origin, o.HTTP.SkipVerify = tt.scheme, origin, tt.skip })
 		if got := m.grant().header != ""; got != tt.shown {
 			t.Errorf("%+v: shown %v", tt, got)

@@ -55,8 +55,9 @@ type Options struct {
 	// when they end. It is asked when the registry or its token server refuses what
 	// Credentials says, and near the end of what it gave. nil: there is none.
 	Helper func(ctx context.Context, refused string) (credentials string, end time.Time, err error)
-	// Token is a bearer token to be sent as is, instead of all else; or empty.
-	Token string
+	// Token gives a bearer token to be sent as is, instead of all else; or an empty one. It
+	// is asked for at every request, since it may change; nil gives none.
+	Token func() string
 	// BlobURLScheme and BlobRedirectedHost replace these parts of the addresses
 	// that the registry redirects to, unless empty.
 	BlobURLScheme, BlobRedirectedHost string

@@ -76,6 +76,54 @@ func (r *reload) reads(t *testing.T, name string, ok bool, way *atomic.Int64) {
 	}
 }
 
+// TestRegistryTokenMayBeReplaced: a token that is sent as it is ends, and reads go on with
+// the next one, which shows nowhere.
+func TestRegistryTokenMayBeReplaced(t *testing.T) {
+	files := []string{"as-configured", "lost", "renewed", "then"}
+	contents := map[string]string{}
+	for _, f := range files {
+		contents[f] = "text of " + f
+	}
+	h, im := newHost(t), treeOf(t, contents)
+	issue := func() (*testregistry.Server, string) {
+		k := testregistry.StartTokens(t, testregistry.TokenSettings{})
+		s := testregistry.Start(t, testregistry.Options{Tokens: k})
+		im.push(t, s)
+		return s, k.Pull(repo)
+	}
+	first, one := issue()
+	second, two := issue() // which knows nothing of the first one's tokens
+	var now atomic.Pointer[testregistry.Server]
+	now.Store(first)
+	host := testregistry.Proxy(t, first.URL, func(w http.ResponseWriter, q *http.Request) bool {
+		target, _ := url.Parse(now.Load().URL)
+		httputil.NewSingleHostReverseProxy(target).ServeHTTP(w, q)
+		return true
+	})
+	p := h.kept(t, "--log-level", "trace")
+	config := strings.Replace(im.pulled(host, map[string]any{"registry_token": one, "retry_limit": 1}), `"mode":"direct"`, `"mode":"direct","amplify_io":0`, 1)
+	p.must(204, "POST", "/api/v1/mount?mountpoint=/a", im.mountBody(config))
+	reads := func(name string, ok bool) {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(h.dir, "a", name))
+		if ok != (err == nil) || ok && string(text) != contents[name] {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+	}
+	reads("as-configured", true)
+	now.Store(second)
+	reads("lost", false)
+	p.must(204, "PUT", "/api/v1/config?id=/a", `{"registry_token":"`+two+`"}`)
+	reads("renewed", true)
+	_, server := h.one(t)
+	kill(t, server, syscall.SIGKILL)
+	reads("then", true)
+	for _, target := range []string{"/api/v1/config?id=/a", "/api/v1/daemon", "/api/v1/daemon/events", "/metrics"} {
+		checkClean(t, p.must(200, "GET", target, ""), []string{one, two})
+	}
+	checkClean(t, p.log(), []string{one, two})
+}
+
 // TestOverridesCountAtOnce: every value that nydusd can reload is used by the next read,
 // here with real servers, and by the successor of a daemon that was killed.
 func TestOverridesCountAtOnce(t *testing.T) {

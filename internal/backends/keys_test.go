@@ -32,7 +32,7 @@ func told(t *testing.T, kind string, section map[string]any) string {
 	switch kind {
 	case config.RegistryType:
 		r := o.registry(b.Registry, httprange.Options{})
-		return common(&b.Registry.HTTP) + fmt.Sprintln(r.Scheme, r.Host, r.Repo, r.Token, r.Credentials(), r.BlobURLScheme, r.BlobRedirectedHost,
+		return common(&b.Registry.HTTP) + fmt.Sprintln(r.Scheme, r.Host, r.Repo, r.Token(), r.Credentials(), r.BlobURLScheme, r.BlobRedirectedHost,
 			len(b.Registry.Mirrors))
 	case config.S3Type:
 		s := o.s3(b.S3, httprange.Options{})

@@ -102,7 +102,8 @@ func (o *Options) http(h *config.HTTP) (httprange.Options, error) {
 
 func (o *Options) registry(r *config.Registry, h httprange.Options) registry.Options {
 	return registry.Options{
-		HTTP: h, Scheme: r.Scheme, Host: r.Host, Repo: r.Repo, Token: r.RegistryToken.Reveal(),
+		HTTP: h, Scheme: r.Scheme, Host: r.Host, Repo: r.Repo,
+		Token:         func() string { return o.setting("registry_token", r.RegistryToken.Reveal()) },
 		BlobURLScheme: r.BlobURLScheme, BlobRedirectedHost: r.BlobRedirectedHost,
 		Credentials: func() string { return o.setting("registry_auth", r.Auth.Reveal()) },
 		Helper:      o.helper(r.CredentialHelper, r.Host, r.Repo),

@@ -117,6 +117,13 @@ func (k *Tokens) pushToken(_ testing.TB, repo string) string {
 	return k.sign(10*time.Minute, []any{grant(repo, []string{"pull", "push"})})
 }
 
+// Pull is a token that lets somebody read a repository.
+func (k *Tokens) Pull(repo string) string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.sign(k.life(), []any{grant(repo, []string{"pull"})})
+}
+
 // grants is the access that the scopes ask for: everybody gets all of it. A scope may
 // be a list, separated by blanks.
 func grants(scopes []string) []any {
