@@ -3,6 +3,7 @@ package images
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,9 @@ func TestImagesAreConvertedMountedAndConvertedBack(t *testing.T) {
 			s := testregistry.Start(t, testregistry.Options{})
 			ref := s.Host + "/" + repo + ":nydus"
 			u.vrafs(append([]string{"convert", "--no-cache", "-q", im.Reference(), ref}, tt.args...)...)
+			if out := u.vrafs("check", "--source", im.Reference(), ref); !strings.Contains(out, "of the merged tree are the same") {
+				t.Errorf("check said %q", out)
+			}
 			dir, _ := u.mount(ref)
 			got, err := testtree.Scan(dir, testtree.ScanOptions{})
 			must(t, err)
