@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -39,6 +40,8 @@ type Access struct {
 	Username, Password, Token string
 	// UserAgent is what registries are told.
 	UserAgent string
+
+	stall time.Duration // how long nothing may come; 0 is stallTimeout
 }
 
 // maxAuthFile bounds a file of credentials.
@@ -152,8 +155,8 @@ func (c Credential) authenticator() authn.Authenticator {
 // Limits of a connection: a registry that does not answer at all ends in an error.
 // How long an answer takes to come is not limited, only how long nothing comes.
 const (
-	dialTimeout   = 20 * time.Second
-	headerTimeout = 2 * time.Minute
+	dialTimeout  = 20 * time.Second
+	stallTimeout = 2 * time.Minute
 )
 
 // transport makes the connections to a registry.
@@ -162,11 +165,12 @@ func (a *Access) transport(host string) (*http.Transport, error) {
 	if err != nil {
 		return nil, err
 	}
+	stall := cmp.Or(a.stall, stallTimeout)
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		DialContext:           watched((&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext, stall),
 		TLSHandshakeTimeout:   dialTimeout,
-		ResponseHeaderTimeout: headerTimeout,
+		ResponseHeaderTimeout: stall,
 		ExpectContinueTimeout: time.Second,
 		MaxIdleConnsPerHost:   16,
 		IdleConnTimeout:       90 * time.Second,

@@ -52,7 +52,7 @@ func dialRegistry(ctx context.Context, ref Ref, a *Access, scope string, scopes 
 	if err != nil {
 		return nil, err
 	}
-	var rt http.RoundTripper = conns
+	var rt http.RoundTripper = greeter{conns}
 	if a.PlainHTTP {
 		rt = plainOnly{rt}
 	}
