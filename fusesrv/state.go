@@ -52,16 +52,8 @@ func (t *Settings) Save() []byte {
 // ParseSettings decodes what Save returned.
 func ParseSettings(p []byte) (Settings, error) {
 	var t Settings
-	body, err := tlv.Open(p, settingsMagic, settingsVersion)
-	if err != nil {
-		return t, err
-	}
 	fields := t.fields()
-	var known []tlv.Tag
-	for tag := range fields {
-		known = append(known, tag)
-	}
-	records, err := tlv.Records(body, known...)
+	records, err := tlv.Read(p, settingsMagic, settingsVersion, slices.Collect(maps.Keys(fields))...)
 	if err != nil {
 		return t, err
 	}

@@ -176,11 +176,7 @@ type savedSession struct {
 
 // decodeSession reads a state without looking at its descriptors.
 func decodeSession(state []byte) (*savedSession, error) {
-	body, err := tlv.Open(state, stateMagic, stateVersion)
-	if err != nil {
-		return nil, err
-	}
-	records, err := tlv.Records(body, tagConn, tagFeatures, tagProto, tagStatus, tagRegion, tagInflight, tagLogFD, tagRing)
+	records, err := tlv.Read(state, stateMagic, stateVersion, tagConn, tagFeatures, tagProto, tagStatus, tagRegion, tagInflight, tagLogFD, tagRing)
 	if err != nil {
 		return nil, err
 	}

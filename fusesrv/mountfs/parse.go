@@ -9,11 +9,7 @@ import (
 
 // parse decodes a state and checks that it can be one.
 func parse(state []byte) (*saved, error) {
-	body, err := tlv.Open(state, stateMagic, stateVersion)
-	if err != nil {
-		return nil, err
-	}
-	records, err := tlv.Records(body, tagNext, tagNextDir, tagLatched, tagRooted, tagDir, tagMount)
+	records, err := tlv.Read(state, stateMagic, stateVersion, tagNext, tagNextDir, tagLatched, tagRooted, tagDir, tagMount)
 	if err != nil {
 		return nil, err
 	}

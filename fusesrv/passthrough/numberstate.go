@@ -47,11 +47,7 @@ func (n *Numbers) State() []byte {
 // Load goes on as a state says. It must be called before the first number is given out;
 // after an error nothing has changed.
 func (n *Numbers) Load(state []byte) error {
-	body, err := tlv.Open(state, numbersMagic, numbersVersion)
-	if err != nil {
-		return err
-	}
-	records, err := tlv.Records(body, tagDevices, tagWide)
+	records, err := tlv.Read(state, numbersMagic, numbersVersion, tagDevices, tagWide)
 	if err != nil {
 		return err
 	}

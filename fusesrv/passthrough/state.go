@@ -119,11 +119,7 @@ func bit(on bool, b uint32) uint32 {
 
 // decodeState reads a state without looking at its descriptors.
 func decodeState(state []byte) (*savedState, error) {
-	body, err := tlv.Open(state, stateMagic, stateVersion)
-	if err != nil {
-		return nil, err
-	}
-	records, err := tlv.Records(body, tagLayout, tagTaken, tagMemory, tagRoot, tagGeneration, tagMounts, tagLives, tagFiles)
+	records, err := tlv.Read(state, stateMagic, stateVersion, tagLayout, tagTaken, tagMemory, tagRoot, tagGeneration, tagMounts, tagLives, tagFiles)
 	if err != nil {
 		return nil, err
 	}

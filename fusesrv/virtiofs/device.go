@@ -130,11 +130,7 @@ func (d *Device) State() []byte {
 // Restore goes on with the guest of another process. After an error nothing has
 // changed.
 func (d *Device) Restore(state []byte) error {
-	body, err := tlv.Open(state, stateMagic, stateVersion)
-	if err != nil {
-		return err
-	}
-	records, err := tlv.Records(body, tagSettings, tagFS)
+	records, err := tlv.Read(state, stateMagic, stateVersion, tagSettings, tagFS)
 	if err != nil {
 		return err
 	}

@@ -81,11 +81,7 @@ func (s *savedState) encode() []byte {
 // decodeState reads a state of this version, or of a newer one that says that it
 // can be read.
 func decodeState(p []byte) (*savedState, error) {
-	body, err := tlv.Open(p, stateMagic, stateVersion)
-	if err != nil {
-		return nil, err
-	}
-	records, err := tlv.Records(body, tagBoot, tagSession, tagTree, tagConn, tagSocket, tagSet, tagInPlace)
+	records, err := tlv.Read(p, stateMagic, stateVersion, tagBoot, tagSession, tagTree, tagConn, tagSocket, tagSet, tagInPlace)
 	if err != nil {
 		return nil, err
 	}
@@ -143,11 +139,7 @@ func (m *savedMount) encode() []byte {
 }
 
 func decodeMount(p []byte) (*savedMount, error) {
-	body, err := tlv.Open(p, mountMagic, stateVersion)
-	if err != nil {
-		return nil, err
-	}
-	records, err := tlv.Records(body, tagSource, tagFSType, tagConfig, tagSince, tagPrefetch, tagRoot)
+	records, err := tlv.Read(p, mountMagic, stateVersion, tagSource, tagFSType, tagConfig, tagSince, tagPrefetch, tagRoot)
 	if err != nil {
 		return nil, err
 	}

@@ -151,11 +151,7 @@ func TestStateOfThePreviousReleaseIsRead(t *testing.T) {
 
 // TestStateIsReadByThePreviousRelease: it knew three records.
 func TestStateIsReadByThePreviousRelease(t *testing.T) {
-	body, err := tlv.Open(sampleState().encode(), stateMagic, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	records, err := tlv.Records(body, tagBoot, tagSession, tagTree)
+	records, err := tlv.Read(sampleState().encode(), stateMagic, 1, tagBoot, tagSession, tagTree)
 	if err != nil || len(records) != 3 {
 		t.Errorf("got %v, %v", records, err)
 	}

@@ -79,18 +79,6 @@ func (e *Encoder) Nested(tag Tag, fill func(*Encoder)) {
 // Finish returns the text.
 func (e *Encoder) Finish() []byte { return e.buf }
 
-// Open checks the header of a state against what this program reads and returns
-// its records.
-func Open(p []byte, magic string, version uint16) ([]byte, error) {
-	if len(p) < headerSize || string(p[:8]) != magic {
-		return nil, fmt.Errorf("%w: no %q at its start", ErrFormat, magic)
-	}
-	if reader := binary.LittleEndian.Uint16(p[10:]); reader > version {
-		return nil, fmt.Errorf("%w: needs version %d, this program has %d", ErrNewer, reader, version)
-	}
-	return p[headerSize:], nil
-}
-
 // A Record is one tag with its value, which is part of the text.
 type Record struct {
 	Tag   Tag
@@ -120,6 +108,18 @@ func Records(p []byte, known ...Tag) ([]Record, error) {
 		}
 	}
 	return list, nil
+}
+
+// Read checks the header of a state against what this program reads and splits what
+// follows as Records does.
+func Read(p []byte, magic string, version uint16, known ...Tag) ([]Record, error) {
+	if len(p) < headerSize || string(p[:8]) != magic {
+		return nil, fmt.Errorf("%w: no %q at its start", ErrFormat, magic)
+	}
+	if reader := binary.LittleEndian.Uint16(p[10:]); reader > version {
+		return nil, fmt.Errorf("%w: needs version %d, this program has %d", ErrNewer, reader, version)
+	}
+	return Records(p[headerSize:], known...)
 }
 
 // Uint decodes the value of a record made by Encoder.Uint.

@@ -18,11 +18,7 @@ func sample() []byte {
 }
 
 func TestStateReadsBack(t *testing.T) {
-	body, err := Open(sample(), testMagic, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	list, err := Records(body, Required|1, 2, 3)
+	list, err := Read(sample(), testMagic, 1, Required|1, 2, 3)
 	if err != nil || len(list) != 3 {
 		t.Fatalf("got %v, %v", list, err)
 	}
@@ -37,8 +33,7 @@ func TestStateReadsBack(t *testing.T) {
 }
 
 func TestUnknownOptionalRecordIsSkipped(t *testing.T) {
-	body, _ := Open(sample(), testMagic, 2)
-	list, err := Records(body, Required|1)
+	list, err := Read(sample(), testMagic, 2, Required|1)
 	if err != nil || len(list) != 1 {
 		t.Errorf("got %v, %v", list, err)
 	}
@@ -60,10 +55,7 @@ func TestBadStatesAreRefused(t *testing.T) {
 		{"required record unknown", func() []byte { e := Start(testMagic, 2, 1); e.Uint(Required|9, 1); return e.Finish() }(), 2, ErrNewer},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			body, err := Open(tt.text, testMagic, tt.version)
-			if err == nil {
-				_, err = Records(body, Required|1, 2, 3)
-			}
+			_, err := Read(tt.text, testMagic, tt.version, Required|1, 2, 3)
 			if !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
