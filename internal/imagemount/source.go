@@ -52,10 +52,10 @@ func backendOf(im *oci.Image) (object, error) {
 	switch c := e.Credential; {
 	case c.RegistryToken != "":
 		r["registry_token"] = c.RegistryToken
+	case c.IdentityToken != "": // docker login keeps it with a name and an empty password
+		return nil, fmt.Errorf("%s: the credentials are an identity token, which the daemon can't use: log in with a password or an access token", im.Ref)
 	case c.Username != "":
 		r["auth"] = base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))
-	case c.IdentityToken != "":
-		return nil, fmt.Errorf("%s: the credentials are an identity token, which the daemon can't use: log in with a password or an access token", im.Ref)
 	}
 	return object{"type": "registry", "registry": r}, nil
 }

@@ -53,7 +53,25 @@ func (s *TokenServer) realm() (string, []byte) { return s.url, s.identity.pem() 
 
 func (s *TokenServer) pushToken(t testing.TB, repo string) string {
 	t.Helper()
-	query := url.Values{"service": {service}, "scope": {"repository:" + repo + ":pull,push"}}
+	return s.ask(t, url.Values{"scope": {"repository:" + repo + ":pull,push"}}).Token
+}
+
+// IdentityToken is what docker login keeps in place of a password.
+func (s *TokenServer) IdentityToken(t testing.TB) string {
+	t.Helper()
+	return s.ask(t, url.Values{"offline_token": {"true"}}).Identity
+}
+
+// tokens are an answer of the server.
+type tokens struct {
+	Token    string `json:"access_token"`
+	Identity string `json:"refresh_token"`
+}
+
+// ask asks for tokens with the user's password.
+func (s *TokenServer) ask(t testing.TB, query url.Values) (answer tokens) {
+	t.Helper()
+	query.Set("service", service)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"?"+query.Encode(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -65,11 +83,8 @@ func (s *TokenServer) pushToken(t testing.TB, repo string) string {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	var answer struct {
-		Token string `json:"access_token"`
-	}
 	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || answer.Token == "" {
-		t.Fatalf("token for %s: %s, %v", repo, resp.Status, err)
+		t.Fatalf("tokens for %v: %s, %v", query, resp.Status, err)
 	}
-	return answer.Token
+	return answer
 }

@@ -42,14 +42,21 @@ var lockedRegistries = []struct {
 // in the file itself, or in a helper that the file names.
 func (u *user) login(host, password string, helper bool) {
 	u.t.Helper()
-	dir := u.t.TempDir()
-	text := fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, host, testregistry.Auth(account, password))
 	if helper {
-		text = fmt.Sprintf(`{"credHelpers":{%q:"test"}}`, host)
-		program := fmt.Sprintf("#!/bin/sh\nread host; [ \"$host\" = %s ] && echo '{\"Username\":%q,\"Secret\":%q}'\n", host, account, password)
-		must(u.t, os.WriteFile(filepath.Join(dir, "docker-credential-test"), []byte(program), 0o700))
+		u.credentials(fmt.Sprintf(`{"credHelpers":{%q:"test"}}`, host), host, account, password)
+		return
 	}
-	must(u.t, os.WriteFile(filepath.Join(dir, "config.json"), []byte(text), 0o600))
+	u.credentials(fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, host, testregistry.Auth(account, password)), host, "nobody", "nothing")
+}
+
+// credentials gives the user's commands a file of docker login, and a helper called test
+// that keeps a name and a secret of the host.
+func (u *user) credentials(file, host, name, kept string) {
+	u.t.Helper()
+	dir := u.t.TempDir()
+	program := fmt.Sprintf("#!/bin/sh\nread host; [ \"$host\" = %s ] && echo '{\"Username\":%q,\"Secret\":%q}'\n", host, name, kept)
+	must(u.t, os.WriteFile(filepath.Join(dir, "docker-credential-test"), []byte(program), 0o700))
+	must(u.t, os.WriteFile(filepath.Join(dir, "config.json"), []byte(file), 0o600))
 	u.wrap = []string{"env", "--unset=REGISTRY_AUTH_FILE", "DOCKER_CONFIG=" + dir, "PATH=" + dir + ":" + os.Getenv("PATH")}
 }
 
@@ -118,5 +125,43 @@ func TestLoginsOpenRegistriesToEveryCommand(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestIdentityTokensOpenRegistriesToCommands: docker login keeps such a token where the
+// registry gives one, as those of clouds do. The daemon can't use it, which mount says.
+func TestIdentityTokensOpenRegistriesToCommands(t *testing.T) {
+	testenv.Need(t, testenv.Registry, testenv.TokenServer)
+	src := oneFile(t, "behind a token\n")
+	tokens := testregistry.StartTokenServer(t, testregistry.TokenServerOptions{User: account, Password: secret, TLS: true})
+	s := testregistry.Start(t, testregistry.Options{TLS: true, Tokens: tokens})
+	identity := tokens.IdentityToken(t)
+	ref := s.Host + "/" + account + "/image:"
+	inFile := func(token string) string {
+		return fmt.Sprintf(`{"auths":{%q:{"auth":%q,"identitytoken":%q}}}`, s.Host, testregistry.Auth(account, ""), token)
+	}
+	for name, login := range map[string]func(u *user){
+		"file": func(u *user) { u.credentials(inFile(identity), s.Host, "nobody", "nothing") },
+		"helper": func(u *user) {
+			u.credentials(fmt.Sprintf(`{"credHelpers":{%q:"test"}}`, s.Host), s.Host, "<token>", identity)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := newUser(t)
+			login(u)
+			u.vrafs("push", "-q", "--ca-file", s.CAFile, src, ref+name)
+			u.vrafs("convert", "-q", "--no-cache", "--ca-file", s.CAFile, ref+name, ref+name+"-nydus")
+			if out := u.vrafs("check", "--ca-file", s.CAFile, "--source", ref+name, ref+name+"-nydus"); !strings.Contains(out, "1 entries of 1 layers") {
+				t.Errorf("check said %q", out)
+			}
+			mount := []string{"mount", "--state-dir", u.state, "--cache-dir", u.cache, "--ca-file", s.CAFile, ref + name + "-nydus", t.TempDir()}
+			if out := u.refused(mount, ref, "identity token", "log in with a password"); strings.Contains(out, identity) {
+				t.Errorf("the token is shown: %s", out)
+			}
+			u.credentials(inFile("x"+identity), s.Host, "nobody", "nothing")
+			if out := u.refused([]string{"check", "--ca-file", s.CAFile, ref + name}, s.Host+"/"+account+"/image", "401", "docker login"); strings.Contains(out, identity) {
+				t.Errorf("the token is shown: %s", out)
+			}
+		})
 	}
 }
