@@ -255,6 +255,9 @@ func loginOf(host, repo, refused string) (auth string, end time.Time, err error)
 	if err != nil {
 		return "", end, err
 	}
+	if c.IdentityToken != "" { // docker login keeps it with a name and an empty password
+		return "", end, errors.New("the login for it is an identity token, which only commands that take references can use")
+	}
 	auth = base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))
 	if c.Username == "" || auth == refused {
 		return "", end, errors.New("no login for it in the files of docker and podman")

@@ -42,11 +42,13 @@ func TestLoginsOfDockerAreUsed(t *testing.T) {
 	for _, tt := range []struct {
 		name, file string
 		ok         bool
+		says       string
 	}{
-		{"file", fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, s.Host, testregistry.Auth("user", password)), true},
-		{"helper", fmt.Sprintf(`{"credHelpers":{%q:"test"}}`, s.Host), true},
-		{"another", `{"auths":{"other.example":{"auth":"dTpw"}}}`, false},
-		{"wrong", fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, s.Host, testregistry.Auth("user", "wrong"+password)), false},
+		{"file", fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, s.Host, testregistry.Auth("user", password)), true, ""},
+		{"helper", fmt.Sprintf(`{"credHelpers":{%q:"test"}}`, s.Host), true, ""},
+		{"another", `{"auths":{"other.example":{"auth":"dTpw"}}}`, false, "login"},
+		{"wrong", fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, s.Host, testregistry.Auth("user", "wrong"+password)), false, "login"},
+		{"identity", fmt.Sprintf(`{"auths":{%q:{"auth":%q,"identitytoken":%q}}}`, s.Host, testregistry.Auth("user", ""), password), false, "identity token"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -58,7 +60,7 @@ func TestLoginsOfDockerAreUsed(t *testing.T) {
 			if (err == nil) != tt.ok || tt.ok && !bytes.Contains(got, []byte(text)) || bytes.Contains(out, []byte(password)) {
 				t.Errorf("%v, %d bytes: %s", err, len(got), out)
 			}
-			if !tt.ok && !bytes.Contains(out, []byte("login")) {
+			if !bytes.Contains(out, []byte(tt.says)) {
 				t.Errorf("no remedy in %s", out)
 			}
 		})
