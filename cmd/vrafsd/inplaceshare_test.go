@@ -338,3 +338,50 @@ func goneInterpreter(t *testing.T) string {
 	}
 	return fmt.Sprintf("#!%s\nrm %s\n", sh, sh)
 }
+
+// TestUpgradeInPlaceBetweenReleases goes back and forth between the last commit's program
+// and this one. Without a shared directory each takes the other's state. With one it may
+// refuse it, when it is asked; whichever goes on has what the guest has.
+func TestUpgradeInPlaceBetweenReleases(t *testing.T) {
+	testenv.Long(t)
+	testenv.Need(t, testenv.Root)
+	last := lastRelease(t)
+	for _, shared := range []bool{false, true} {
+		t.Run(fmt.Sprintf("shared=%v", shared), func(t *testing.T) {
+			im := oneFile(t, "of the image")
+			p, install := installed(t)
+			p.must(204, "POST", "/api/v1/mount?mountpoint=/rafs/a", im.mountBody(""))
+			g := boot(t, p.sock, vhostusertest.GuestConfig{Rings: 3})
+			file, err := walk(g.clients[0], "/rafs/a/f")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var s *podShare
+			if shared {
+				s = sharePod(t, p, g)
+			}
+			lives := 0
+			for i, program := range []string{last, binary, last, last, binary, binary} {
+				install(program)
+				switch status, body := p.ask("PUT", "/api/v1/daemon/upgrade", ""); {
+				case status == 204:
+					lives++
+					p.upgraded(lives)
+				case !shared:
+					t.Fatalf("from step %d to %s: %d %s", i, filepath.Base(program), status, body)
+				default:
+					t.Logf("step %d to %s: %s", i, filepath.Base(program), body)
+				}
+				if b, err := g.clients[0].Read(file.Node, 0, 0, 100); err != nil || string(b) != "of the image" {
+					t.Errorf("%q, %v", b, err)
+				}
+				if shared {
+					s.use(i)
+				}
+			}
+			if shared {
+				s.forget()
+			}
+		})
+	}
+}
