@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"path"
 	"slices"
 	"strings"
 
@@ -28,24 +30,62 @@ type referrerLister interface {
 	referrers(ctx context.Context, d digest.Digest) (*Index, error)
 }
 
+// maxPages is how many pages of a list of referrers are read.
+const maxPages = 64
+
 func (r *registry) referrers(ctx context.Context, d digest.Digest) (*Index, error) {
-	resp, err := r.do(ctx, call{method: http.MethodGet, url: r.at("referrers", d.String()), header: map[string]string{"Accept": MediaTypeIndex}, want: []int{200}})
+	all, at := &Index{}, r.at("referrers", d.String())
+	for range maxPages {
+		page, next, err := r.referrersPage(ctx, at)
+		if err != nil {
+			return nil, err
+		}
+		if all.Manifests = append(all.Manifests, page.Manifests...); next == nil || len(all.Manifests) >= maxEntries {
+			break
+		}
+		at = next
+	}
+	return all, nil
+}
+
+// referrersPage reads one page of a list and finds where the next is; nil if there is none.
+func (r *registry) referrersPage(ctx context.Context, at *url.URL) (*Index, *url.URL, error) {
+	resp, err := r.do(ctx, call{method: http.MethodGet, url: at, header: map[string]string{"Accept": MediaTypeIndex}, want: []int{200}})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer resp.Body.Close()
 	if typ := resp.Header.Get("Content-Type"); !strings.HasPrefix(typ, MediaTypeIndex) {
 		// A registry that does not know the address may answer anything.
-		return nil, fmt.Errorf("%w: referrers of type %.60q", ErrNotFound, typ)
+		return nil, nil, fmt.Errorf("%w: referrers of type %.60q", ErrNotFound, typ)
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
 	if err == nil && len(raw) > maxManifest {
 		err = fmt.Errorf("%w: list of referrers of more than %d bytes", ErrCorrupt, maxManifest)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, redacted(err)
 	}
-	return parseIndex(raw)
+	page, err := parseIndex(raw)
+	if err != nil {
+		return nil, nil, err
+	}
+	return page, r.nextPage(at, resp.Header.Get("Link")), nil
+}
+
+// nextPage reads a link to the next page (RFC 8288; distribution-spec, "Listing
+// Referrers"); nil if there is none in the same repository. Nobody else is asked, whatever
+// host it names: a registry behind a proxy may not know its own name.
+func (r *registry) nextPage(at *url.URL, link string) *url.URL {
+	target, params, ok := strings.Cut(link, ">")
+	if !ok || !strings.HasPrefix(target, "<") || !strings.Contains(strings.ReplaceAll(params, `"`, ""), "rel=next") {
+		return nil
+	}
+	next, err := at.Parse(target[1:])
+	if err != nil || !strings.HasPrefix(path.Clean(next.Path), r.base.Path) {
+		return nil
+	}
+	return &url.URL{Scheme: r.base.Scheme, Host: r.base.Host, Path: next.Path, RawQuery: next.RawQuery}
 }
 
 // referrers lists what refers to a manifest of a place.

@@ -1,10 +1,16 @@
 package oci
 
 import (
+	"cmp"
+	"encoding/json"
+	"errors"
 	"io"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -19,6 +25,35 @@ func referrersRegistry(t testing.TB) (host string) {
 	s := httptest.NewServer(ggcr.New(ggcr.WithReferrersSupport(true), ggcr.Logger(log.New(io.Discard, "", 0))))
 	t.Cleanup(s.Close)
 	return strings.TrimPrefix(s.URL, "http://")
+}
+
+// pagedRegistry is such a registry whose lists come in pages of two, each at the address
+// that next gives for its number.
+func pagedRegistry(t testing.TB, next func(path string, page int) string) (host string) {
+	t.Helper()
+	back := referrersRegistry(t)
+	h := testregistry.Proxy(t, "http://"+back, func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/referrers/") {
+			return false
+		}
+		resp, err := http.Get("http://" + back + r.URL.Path)
+		must(t, err)
+		defer resp.Body.Close()
+		var x Index
+		must(t, json.NewDecoder(resp.Body).Decode(&x))
+		slices.SortFunc(x.Manifests, func(a, b Descriptor) int { return cmp.Compare(b.Size, a.Size) })
+		page, _ := strconv.Atoi(r.URL.Query().Get("page"))
+		first := min(2*page, len(x.Manifests))
+		last := min(first+2, len(x.Manifests))
+		if last < len(x.Manifests) {
+			w.Header().Set("Link", "<"+next(r.URL.Path, page+1)+`>; rel="next"`)
+		}
+		x.Manifests = x.Manifests[first:last]
+		w.Header().Set("Content-Type", MediaTypeIndex)
+		must(t, json.NewEncoder(w).Encode(x))
+		return true
+	})
+	return h
 }
 
 // attach lets a manifest refer to subject in the place of ref.
@@ -141,6 +176,51 @@ func TestReferrersOfOthersAreTakenToo(t *testing.T) {
 				must(t, to.finish(t.Context()))
 			}
 			if im := whole(t, image, Options{Want: WantNydus}); im.Desc.Digest != want.Digest {
+				t.Errorf("found %s, want %s", im.Desc.Digest, want.Digest)
+			}
+		})
+	}
+}
+
+// TestListsOfReferrersAreReadPageByPage, in their repository only, and not for ever.
+func TestListsOfReferrersAreReadPageByPage(t *testing.T) {
+	dir, _ := small(t)
+	src := parse(t, "oci:"+dir+":small")
+	for _, tt := range []struct {
+		name string
+		next func(path string, page int) string
+		err  error
+	}{
+		{"relative", func(path string, page int) string { return path + "?page=" + strconv.Itoa(page) }, nil},
+		{"by a name that nobody knows", func(path string, page int) string {
+			return "https://inside.invalid" + path + "?page=" + strconv.Itoa(page)
+		}, nil},
+		{"another repository", func(path string, page int) string {
+			return strings.Replace(path, "x/app", "x/app/../other", 1) + "?page=" + strconv.Itoa(page)
+		}, ErrUnsupported},
+		{"again", func(path string, _ int) string { return path }, ErrUnsupported},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			image := parse(t, pagedRegistry(t, tt.next)+"/x/app:1")
+			_, err := Copy(t.Context(), src, image, CopyOptions{})
+			must(t, err)
+			subject := whole(t, image, Options{}).Desc
+			for n := range 5 { // larger than the Nydus image's manifest, so before it
+				m := Manifest{Config: Descriptor{MediaType: MediaTypeEmpty}, Layers: []Descriptor{}, Annotations: map[string]string{"n": strings.Repeat("x", 4096+n)}}
+				attach(t, image, subject, m, []byte("{}"))
+			}
+			convert(t, image, image.WithTag("nydus"), defaults())
+			made := whole(t, image.WithTag("nydus"), Options{})
+			want := attach(t, image, subject, *made.Manifest, made.RawConfig)
+			im, err := Resolve(t.Context(), image, Options{Want: WantNydus})
+			if err == nil {
+				defer im.Close()
+				_, err = im.BootstrapLayer()
+			}
+			if !errors.Is(err, tt.err) {
+				t.Errorf("got %v, want %v", err, tt.err)
+			}
+			if err == nil && im.Desc.Digest != want.Digest {
 				t.Errorf("found %s, want %s", im.Desc.Digest, want.Digest)
 			}
 		})
