@@ -30,7 +30,7 @@ const (
 	tagTree    = tlv.Required | 3 // what is mounted and was, with its numbers (mountfs)
 	tagConn    = tlv.Tag(4)       // number of the FUSE connection, for a keeper
 	tagSet     = tlv.Tag(6)       // one for each value set over the API: id, key and value, with a NUL between
-	tagInPlace = tlv.Required | 7 // for a successor in the same process, see inplace.go
+	tagInPlace = tlv.Required | 7 // for a successor in the same process, see inplacestate.go
 	tagSocket  = tlv.Tag(5)       // device and inode of the control socket's name, 8 bytes each, for a keeper
 )
 
