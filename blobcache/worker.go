@@ -140,7 +140,9 @@ func (w *worker) local(f *flight) {
 	if bitsLied(f, p) {
 		f.view.cache.count.mismatches.Add(1)
 	}
-	f.local = false
+	w.s.mu.Lock()
+	f.local = false // others look at it while it is under way
+	w.s.mu.Unlock()
 	w.s.submit(f)
 }
 
