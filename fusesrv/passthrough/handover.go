@@ -30,7 +30,7 @@ func (t *mounts) save() []savedMount {
 	list := make([]savedMount, 0, len(t.m))
 	for _, m := range t.m {
 		list = append(list, savedMount{m.number, int32(m.fd),
-			bit(m.byName, mountByName) | bit(m.local, mountLocal) | bit(m.asked, mountAsked)})
+			bit(m.byName, mountByName) | bit(m.local, mountLocal) | bit(m.memory, mountMemory) | bit(m.asked, mountAsked)})
 	}
 	return list
 }
@@ -71,7 +71,7 @@ func (f *FS) saveFiles(s *savedState) {
 			continue
 		}
 		saved := savedFile{fh: fh, fd: int32(o.fd),
-			flags: bit(o.changes, fileChanges) | bit(o.local, fileLocal) | bit(o.slow.Load(), fileSlow)}
+			flags: bit(o.changes, fileChanges) | bit(o.local, fileLocal) | bit(o.memory, fileMemory) | bit(o.slow.Load(), fileSlow)}
 		if l := o.dir; l != nil {
 			saved.flags |= fileIsDir
 			saved.node, saved.dev, saved.at = l.node, l.dev, l.at.Load()
@@ -167,7 +167,10 @@ func (t *mounts) adopt(list []savedMount, fds *Descriptors) {
 			fds.close(int(m.fd))
 			continue
 		}
-		t.m[m.number] = &mount{number: m.number, fd: int(m.fd), byName: m.flags&mountByName != 0, local: m.flags&mountLocal != 0, asked: m.flags&mountAsked != 0}
+		t.m[m.number] = &mount{
+			number: m.number, fd: int(m.fd), byName: m.flags&mountByName != 0, local: m.flags&mountLocal != 0,
+			memory: m.flags&mountMemory != 0, asked: m.flags&mountAsked != 0,
+		}
 	}
 }
 
@@ -259,7 +262,10 @@ func (f *FS) adoptFiles(s *savedState) {
 			f.fds.close(int(saved.fd))
 			continue
 		}
-		o.opened = opened{fd: int(saved.fd), local: saved.flags&fileLocal != 0, changes: saved.flags&fileChanges != 0}
+		o.opened = opened{
+			fd: int(saved.fd), local: saved.flags&fileLocal != 0, memory: saved.flags&fileMemory != 0,
+			changes: saved.flags&fileChanges != 0,
+		}
 		if saved.flags&fileIsDir != 0 {
 			o.dir = &listing{node: saved.node, dev: saved.dev, room: &f.listRoom}
 			o.dir.at.Store(saved.at)

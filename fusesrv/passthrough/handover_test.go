@@ -134,7 +134,7 @@ func (l *shareLife) view() view {
 	for slot := uint64(1); slot <= f.files.used; slot++ {
 		o := f.files.at(slot)
 		if fh := o.fh.Load(); fh != 0 && fh&released == 0 {
-			text := fmt.Sprint(o.local, o.changes, o.slow.Load(), o.refs.Load(), o.gen)
+			text := fmt.Sprint(o.local, o.memory, o.changes, o.slow.Load(), o.refs.Load(), o.gen)
 			if o.dir != nil {
 				text += fmt.Sprint(o.dir.node, o.dir.dev, o.dir.at.Load())
 			}
@@ -142,7 +142,7 @@ func (l *shareLife) view() view {
 		}
 	}
 	for number, m := range f.mounts.m {
-		v.Mounts[number] = fmt.Sprint(m.fd >= 0, m.byName, m.local, m.asked, m.uses)
+		v.Mounts[number] = fmt.Sprint(m.fd >= 0, m.byName, m.local, m.memory, m.asked, m.uses)
 	}
 	return v
 }
@@ -385,6 +385,39 @@ func TestMountsBelowAreHandedOver(t *testing.T) {
 		l.fs.Destroy()
 		if got := slices.Collect(maps.Keys(l.fs.mounts.m)); len(got) != 1 || got[0] != l.fs.rootKey.mount {
 			t.Errorf("mounts %v", got)
+		}
+		l.fs.Close()
+	})
+}
+
+// TestTheNextLifeKnowsWhatIsInMemory: what is served at once stays so.
+func TestTheNextLifeKnowsWhatIsInMemory(t *testing.T) {
+	testenv.Need(t, testenv.Root)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	eachKind(t, func(t *testing.T, opt Options) {
+		l := firstLife(t, dir, opt)
+		open := func(name string) bool {
+			t.Helper()
+			o, err := fusesrvtest.Create(l, fusesrv.RootID, name, unix.O_RDWR, 0o644)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l.fs.files.at(o.Open.FH & fileMask).memory
+		}
+		if !open("before") {
+			t.Error("a file on tmpfs is not known as one")
+		}
+		before := l.view()
+		l = l.succeed(t)
+		if d := cmp.Diff(before, l.view()); d != "" {
+			t.Error(d)
+		}
+		if !open("after") {
+			t.Error("the next life does not know that the mount is in memory")
 		}
 		l.fs.Close()
 	})

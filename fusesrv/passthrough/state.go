@@ -45,11 +45,13 @@ const (
 	mountByName = 1 << 0
 	mountLocal  = 1 << 1
 	mountAsked  = 1 << 2
+	mountMemory = 1 << 3
 
 	fileIsDir   = 1 << 0
 	fileChanges = 1 << 1
 	fileLocal   = 1 << 2
 	fileSlow    = 1 << 3
+	fileMemory  = 1 << 4
 )
 
 // A savedState is a decoded state. Its descriptors are numbers still.
@@ -201,7 +203,7 @@ func entries[T any](r tlv.Record, size, most int, read func(b []byte) (T, error)
 func readMount(b []byte) (m savedMount, err error) {
 	le := binary.LittleEndian
 	m = savedMount{le.Uint32(b), int32(le.Uint32(b[4:])), le.Uint32(b[8:])}
-	if m.fd < -1 || m.flags&^(mountByName|mountLocal|mountAsked) != 0 {
+	if m.fd < -1 || m.flags&^(mountByName|mountLocal|mountAsked|mountMemory) != 0 {
 		err = fmt.Errorf("%w: mount %d: descriptor %d, flags %#x", tlv.ErrFormat, m.number, m.fd, m.flags)
 	}
 	return m, err
@@ -219,7 +221,7 @@ func readLife(b []byte) (l savedLife, err error) {
 func readFile(b []byte) (f savedFile, err error) {
 	le := binary.LittleEndian
 	f = savedFile{le.Uint64(b), le.Uint64(b[8:]), le.Uint64(b[16:]), le.Uint64(b[24:]), int32(le.Uint32(b[32:])), le.Uint32(b[36:])}
-	if f.fh&fileMask == 0 || f.fh>>fileBits > maxFileGen || f.fd < 0 || f.flags&^(fileIsDir|fileChanges|fileLocal|fileSlow) != 0 {
+	if f.fh&fileMask == 0 || f.fh>>fileBits > maxFileGen || f.fd < 0 || f.flags&^(fileIsDir|fileChanges|fileLocal|fileSlow|fileMemory) != 0 {
 		err = fmt.Errorf("%w: file handle %#x: descriptor %d, flags %#x", tlv.ErrFormat, f.fh, f.fd, f.flags)
 	}
 	return f, err

@@ -16,9 +16,9 @@ import (
 
 func sampleState() *savedState {
 	return &savedState{taken: 9, memory: 5, root: 6, generation: 3,
-		mounts: []savedMount{{number: 7, fd: 8, flags: mountByName | mountLocal | mountAsked}},
+		mounts: []savedMount{{number: 7, fd: 8, flags: mountByName | mountLocal | mountAsked | mountMemory}},
 		lives:  []savedLife{{slot: 2, fd: 10, maker: 11, pinned: true, nascent: hasMode}},
-		files:  []savedFile{{fh: 3<<fileBits | 1, node: 13, dev: 14, at: 15, fd: 16, flags: fileIsDir | fileChanges | fileLocal | fileSlow}}}
+		files:  []savedFile{{fh: 3<<fileBits | 1, node: 13, dev: 14, at: 15, fd: 16, flags: fileIsDir | fileChanges | fileLocal | fileSlow | fileMemory}}}
 }
 
 func sampleNumbers() *Numbers {
@@ -36,9 +36,9 @@ const (
 		"0380" + "08000000" + "0500000000000000" + // memory
 		"0480" + "08000000" + "0600000000000000" + // root
 		"0580" + "08000000" + "0300000000000000" + // generation of files
-		"0680" + "0c000000" + "07000000" + "08000000" + "07000000" + // a mount
+		"0680" + "0c000000" + "07000000" + "08000000" + "0f000000" + // a mount
 		"0780" + "10000000" + "02000000" + "0a000000" + "0b000000" + "01020000" + // a life
-		"0880" + "28000000" + "0100300000000000" + "0d00000000000000" + "0e00000000000000" + "0f00000000000000" + "10000000" + "0f000000"
+		"0880" + "28000000" + "0100300000000000" + "0d00000000000000" + "0e00000000000000" + "0f00000000000000" + "10000000" + "1f000000"
 	goldenNumbers = "767261667369" + "6e6f" + "0100" + "0100" +
 		"0180" + "08000000" + "0100000000000000" + // a device
 		"0280" + "10000000" + "0300000000000000" + "0000000000000400" // an inode
@@ -89,7 +89,7 @@ func TestBadStatesAreRefused(t *testing.T) {
 	}{
 		"taken":      {func(s *savedState) { s.taken = maxSlots }, "record 0x8002"},
 		"generation": {func(s *savedState) { s.generation = maxFileGen + 1 }, "record 0x8005"},
-		"mount":      {func(s *savedState) { s.mounts[0].flags = 8 }, "mount 7"},
+		"mount":      {func(s *savedState) { s.mounts[0].flags = 16 }, "mount 7"},
 		"mount_fd":   {func(s *savedState) { s.mounts[0].fd = -2 }, "mount 7"},
 		"root":       {func(s *savedState) { s.lives[0].slot = rootID }, "slot 1"},
 		"slot":       {func(s *savedState) { s.lives[0].slot = maxSlots }, "slot 4194304"},
