@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -199,7 +200,7 @@ func (s *podShare) forget() {
 }
 
 // startChanging has a client make, fill, rename, read and remove files until it is
-// stopped. Each step has to be done once.
+// stopped, at the latest with the test. Each step has to be done once.
 func startChanging(t *testing.T, c *vhostusertest.Client, dir uint64) (stop func() int) {
 	var end atomic.Bool
 	ended := make(chan error, 1)
@@ -232,13 +233,15 @@ func startChanging(t *testing.T, c *vhostusertest.Client, dir uint64) (stop func
 		}
 		ended <- nil
 	}()
-	return func() int {
+	stop = sync.OnceValue(func() int {
 		end.Store(true)
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 		return rounds
-	}
+	})
+	t.Cleanup(func() { stop() })
+	return stop
 }
 
 // inherited lists descriptors beside the standard ones that a child would inherit. Some
