@@ -20,7 +20,8 @@ import (
 // All are little-endian, and a descriptor of -1 is none. Every record is written always, the
 // lists also when they are empty: a program that was asked about a state of another
 // moment has seen all that it has to know. What changes the form of an entry, or of a
-// node, therefore needs another required record or layout.
+// node, therefore needs another required record or layout. A flag that is not known is
+// left out, so that new ones may say only what can be found out or done without.
 const (
 	stateMagic   = "vrafspas"
 	stateVersion = 1
@@ -52,6 +53,9 @@ const (
 	fileLocal   = 1 << 2
 	fileSlow    = 1 << 3
 	fileMemory  = 1 << 4
+
+	mountFlags = mountByName | mountLocal | mountAsked | mountMemory
+	fileFlags  = fileIsDir | fileChanges | fileLocal | fileSlow | fileMemory
 )
 
 // A savedState is a decoded state. Its descriptors are numbers still.
@@ -202,9 +206,9 @@ func entries[T any](r tlv.Record, size, most int, read func(b []byte) (T, error)
 
 func readMount(b []byte) (m savedMount, err error) {
 	le := binary.LittleEndian
-	m = savedMount{le.Uint32(b), int32(le.Uint32(b[4:])), le.Uint32(b[8:])}
-	if m.fd < -1 || m.flags&^(mountByName|mountLocal|mountAsked|mountMemory) != 0 {
-		err = fmt.Errorf("%w: mount %d: descriptor %d, flags %#x", tlv.ErrFormat, m.number, m.fd, m.flags)
+	m = savedMount{le.Uint32(b), int32(le.Uint32(b[4:])), le.Uint32(b[8:]) & mountFlags}
+	if m.fd < -1 {
+		err = fmt.Errorf("%w: mount %d: descriptor %d", tlv.ErrFormat, m.number, m.fd)
 	}
 	return m, err
 }
@@ -220,9 +224,9 @@ func readLife(b []byte) (l savedLife, err error) {
 
 func readFile(b []byte) (f savedFile, err error) {
 	le := binary.LittleEndian
-	f = savedFile{le.Uint64(b), le.Uint64(b[8:]), le.Uint64(b[16:]), le.Uint64(b[24:]), int32(le.Uint32(b[32:])), le.Uint32(b[36:])}
-	if f.fh&fileMask == 0 || f.fh>>fileBits > maxFileGen || f.fd < 0 || f.flags&^(fileIsDir|fileChanges|fileLocal|fileSlow|fileMemory) != 0 {
-		err = fmt.Errorf("%w: file handle %#x: descriptor %d, flags %#x", tlv.ErrFormat, f.fh, f.fd, f.flags)
+	f = savedFile{le.Uint64(b), le.Uint64(b[8:]), le.Uint64(b[16:]), le.Uint64(b[24:]), int32(le.Uint32(b[32:])), le.Uint32(b[36:]) & fileFlags}
+	if f.fh&fileMask == 0 || f.fh>>fileBits > maxFileGen || f.fd < 0 {
+		err = fmt.Errorf("%w: file handle %#x: descriptor %d", tlv.ErrFormat, f.fh, f.fd)
 	}
 	return f, err
 }
