@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"path"
@@ -50,21 +49,16 @@ func (r *registry) referrers(ctx context.Context, d digest.Digest) (*Index, erro
 
 // referrersPage reads one page of a list and finds where the next is; nil if there is none.
 func (r *registry) referrersPage(ctx context.Context, at *url.URL) (*Index, *url.URL, error) {
-	resp, err := r.do(ctx, call{method: http.MethodGet, url: at, header: map[string]string{"Accept": MediaTypeIndex}, want: []int{200}})
+	resp, raw, err := r.document(ctx, call{method: http.MethodGet, url: at, header: map[string]string{"Accept": MediaTypeIndex}, want: []int{200}})
 	if err != nil {
 		return nil, nil, err
 	}
-	defer resp.Body.Close()
 	if typ := resp.Header.Get("Content-Type"); !strings.HasPrefix(typ, MediaTypeIndex) {
 		// A registry that does not know the address may answer anything.
 		return nil, nil, fmt.Errorf("%w: referrers of type %.60q", ErrNotFound, typ)
 	}
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
-	if err == nil && len(raw) > maxManifest {
-		err = fmt.Errorf("%w: list of referrers of more than %d bytes", ErrCorrupt, maxManifest)
-	}
-	if err != nil {
-		return nil, nil, redacted(err)
+	if len(raw) > maxManifest {
+		return nil, nil, fmt.Errorf("%w: list of referrers of more than %d bytes", ErrCorrupt, maxManifest)
 	}
 	page, err := parseIndex(raw)
 	if err != nil {

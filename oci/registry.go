@@ -118,14 +118,38 @@ type call struct {
 }
 
 // do sends c until there is an answer that is no hiccup. The caller closes the body.
-func (r *registry) do(ctx context.Context, c call) (*http.Response, error) {
+func (r *registry) do(ctx context.Context, c call) (resp *http.Response, err error) {
+	err = again(ctx, func() error {
+		resp, err = r.once(ctx, c)
+		return err
+	})
+	return resp, err
+}
+
+// document is do with the whole answer, of which one byte more than is allowed is read.
+func (r *registry) document(ctx context.Context, c call) (resp *http.Response, raw []byte, err error) {
+	err = again(ctx, func() error {
+		if resp, err = r.once(ctx, c); err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if raw, err = io.ReadAll(io.LimitReader(resp.Body, maxManifest+1)); err != nil {
+			return fmt.Errorf("answer of %s: %w", c.url.Path, err)
+		}
+		return nil
+	})
+	return resp, raw, err
+}
+
+// again tries until there is no error, or one that trying again does not change.
+func again(ctx context.Context, try func() error) error {
 	for n := 0; ; n++ {
-		resp, err := r.once(ctx, c)
+		err := try()
 		if err == nil || n+1 == attempts || !retryable(err) || ctx.Err() != nil {
-			return resp, err
+			return err
 		}
 		if err := pause(ctx, n); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }
@@ -221,14 +245,9 @@ func (r *registry) manifest(ctx context.Context, ref Ref) ([]byte, Descriptor, e
 	if id == "" {
 		id = name.DefaultTag
 	}
-	resp, err := r.do(ctx, call{method: http.MethodGet, url: r.at("manifests", id), header: map[string]string{"Accept": acceptManifests}, want: []int{200}})
+	resp, raw, err := r.document(ctx, call{method: http.MethodGet, url: r.at("manifests", id), header: map[string]string{"Accept": acceptManifests}, want: []int{200}})
 	if err != nil {
 		return nil, Descriptor{}, err
-	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxManifest+1))
-	if err != nil {
-		return nil, Descriptor{}, fmt.Errorf("manifest %s: %w", id, redacted(err))
 	}
 	r.scheme.Store(&resp.Request.URL.Scheme)
 	d := Descriptor{MediaType: resp.Header.Get("Content-Type")}
