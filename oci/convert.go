@@ -131,8 +131,14 @@ func (c *converter) run(ctx context.Context) error {
 		}
 	}
 	var made []Descriptor
+	places := map[digest.Digest]int{} // in made
 	for i := range sources {
 		s := sources[i]
+		if n, ok := places[s.Digest]; ok {
+			made = append(made, c.another(made[n], &s))
+			continue
+		}
+		places[s.Digest] = i
 		im, err := c.from.imageOf(ctx, c.src, &s)
 		if err == nil {
 			raw, d, err = c.image(ctx, im)
@@ -157,16 +163,41 @@ func (c *converter) run(ctx context.Context) error {
 	return err
 }
 
-// wanted is the manifests of an index that are to be converted.
+// another is a conversion for another entry that names its source: one image may be that
+// of several platforms.
+func (c *converter) another(d Descriptor, s *Descriptor) Descriptor {
+	if s.Platform == nil {
+		return d
+	}
+	d.Platform = s.Platform
+	for _, made := range c.res.Images {
+		if made.Source == s.Digest {
+			made.Platform = s.Platform.String()
+			c.res.Images = append(c.res.Images, made)
+			break
+		}
+	}
+	return d
+}
+
+// wanted is the manifests of an index that are to be converted, each once for a platform.
 func (c *converter) wanted(raw []byte) ([]Descriptor, error) {
 	x, err := parseIndex(raw)
 	if err != nil {
 		return nil, err
 	}
-	twice := map[digest.Digest]bool{}
+	type entry struct {
+		digest   digest.Digest
+		platform string
+	}
+	seen := map[entry]bool{}
 	list := slices.DeleteFunc(slices.Clone(x.Manifests), func(d Descriptor) bool {
-		skip := !d.IsManifest() || d.IsAttestation() || d.IsNydusManifest() || twice[d.Digest]
-		twice[d.Digest] = true
+		e := entry{digest: d.Digest}
+		if d.Platform != nil {
+			e.platform = d.Platform.String()
+		}
+		skip := !d.IsManifest() || d.IsAttestation() || d.IsNydusManifest() || seen[e]
+		seen[e] = true
 		return skip
 	})
 	if !c.o.AllPlatforms {

@@ -340,6 +340,47 @@ func TestImagesThatCannotBeConvertedAreRefused(t *testing.T) {
 	}
 }
 
+// TestOneImageOfSeveralPlatforms is converted once, and is that of each of them.
+func TestOneImageOfSeveralPlatforms(t *testing.T) {
+	dir, _ := small(t)
+	src := parse(t, "oci:"+dir+":small")
+	to, err := create(t.Context(), src, &Access{})
+	must(t, err)
+	defer to.close()
+	e := whole(t, src, Options{}).Desc
+	x := newIndex(false)
+	for _, arch := range []string{"amd64", "arm64", "amd64"} {
+		e.Platform = &Platform{OS: "linux", Architecture: arch}
+		x.Manifests = append(x.Manifests, e)
+	}
+	raw, d, err := encode(x, x.MediaType)
+	must(t, err)
+	must(t, to.putManifest(t.Context(), raw, d))
+	must(t, to.tag(t.Context(), raw, d, "both"))
+	must(t, to.finish(t.Context()))
+
+	o, out := defaults(), "oci:"+t.TempDir()+"/l"
+	o.Platforms = []Platform{{OS: "linux", Architecture: "arm64"}}
+	one := convert(t, src.WithTag("both"), parse(t, out+":arm"), o)
+	if len(one.Images) != 1 || one.Images[0].Platform != "linux/arm64" {
+		t.Errorf("made %+v", one.Images)
+	}
+	for _, merge := range []bool{false, true} {
+		o.Platforms, o.AllPlatforms, o.MergePlatform = nil, true, merge
+		all := convert(t, src.WithTag("both"), parse(t, out+":all"), o)
+		if len(all.Images) != 2 || all.Images[0].Digest != all.Images[1].Digest {
+			t.Errorf("made %+v", all.Images)
+		}
+		for _, arch := range []string{"amd64", "arm64"} {
+			p := Platform{OS: "linux", Architecture: arch}
+			im := whole(t, parse(t, out+":all"), Options{Platform: &p})
+			if im.Platform().Architecture != arch {
+				t.Errorf("%s: got that of %s", arch, im.Platform())
+			}
+		}
+	}
+}
+
 // TestImagesWithoutLayersAndWithTheSameLayerTwice exist, and are converted.
 func TestImagesWithoutLayersAndWithTheSameLayerTwice(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "src")
