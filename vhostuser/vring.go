@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vrafs/internal/turn"
 	"vrafs/virtqueue"
 )
 
@@ -48,6 +49,7 @@ type Vring struct {
 	chain    virtqueue.Chain // the goroutine's
 	handling bool            // chain is with the handler
 	counter  counter         // the goroutine's
+	turn     turn.Turn       // the goroutine's
 }
 
 // newVring returns a ring over q, without a goroutine yet.
@@ -259,6 +261,7 @@ func (v *Vring) drainRing(c *virtqueue.Chain) error {
 			v.handling = true
 			v.handler.Handle(c)
 			v.handling = false
+			v.turn.Step()
 			chains++
 			if bytes += c.WritableBytes + c.ReadableBytes; chains >= flushChains || bytes >= flushBytes {
 				v.Flush()

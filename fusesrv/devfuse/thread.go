@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vrafs/fusesrv"
+	"vrafs/internal/turn"
 )
 
 const (
@@ -72,7 +73,8 @@ func (e *session) thread(fd int) error {
 	}
 	defer p.close()
 	r := e.get()
-	for !e.stopped.Load() {
+	var t turn.Turn
+	for ; !e.stopped.Load(); t.Step() {
 		n, err := unix.Read(fd, r.buf)
 		switch err {
 		case nil:
