@@ -44,7 +44,9 @@ func init() {
 		Sfdisk:      func() string { return programMissing("sfdisk") },
 		Samples:     testdataMissing,
 		Containerd:  containerdMissing,
-		Snapshotter: func() string { return first(peerMissing("containerd-nydus-grpc"), peerMissing("convert")) },
+		Snapshotter: func() string {
+			return first(peerMissing("containerd-nydus-grpc"), peerMissing("convert"), peerMissing("prepare"))
+		},
 		TrustedAttr: trustedMissing,
 		Git:         func() string { return programMissing("git") },
 		History:     historyMissing,
