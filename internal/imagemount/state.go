@@ -38,9 +38,10 @@ type note struct {
 
 // A state is the directory of one mount.
 type state struct {
-	dir string   // of the state
-	at  string   // mountpoint, as the kernel has it
-	out *os.File // for the daemon, of a state that is new
+	dir  string   // of the state
+	at   string   // mountpoint, as the kernel has it
+	out  *os.File // for the daemon, of a state that is new
+	held *os.File // dir, as it was found; nil: it is not to be told from a later one
 }
 
 func (s *state) path(name string) string { return filepath.Join(s.dir, name) }
@@ -163,6 +164,27 @@ func (s *state) fill(n note) (err error) {
 	return err
 }
 
+// hold tells the state from another that takes its place in the meantime, until release.
+func (s *state) hold() (err error) {
+	s.held, err = os.Open(s.dir)
+	return err
+}
+
+func (s *state) release() { _ = s.held.Close() }
+
+// gone reports whether a state that is held was removed, and another may be in its place.
+func (s *state) gone() bool {
+	if s.held == nil {
+		return false
+	}
+	was, err := s.held.Stat()
+	if err != nil {
+		return false
+	}
+	is, err := os.Stat(s.dir)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(was, is)
+}
+
 // lock keeps others from making and removing states.
 func lock(home string) (unlock func(), err error) {
 	f, err := os.Open(home)
@@ -179,24 +201,38 @@ func lock(home string) (unlock func(), err error) {
 // sweep removes what belonged to mounts that were detached and are no longer used. What
 // cannot be removed waits for the next time. Preconditions: home is locked.
 func sweep(ctx context.Context, home string) {
-	notes, err := filepath.Glob(filepath.Join(home, "*", detachedName))
+	all, err := os.ReadDir(home)
 	if err != nil {
 		return
 	}
-	for _, path := range notes {
-		if s := (&state{dir: filepath.Dir(path)}); !s.used(ctx) {
+	for _, e := range all {
+		s := &state{dir: filepath.Join(home, e.Name())}
+		if _, err := os.Lstat(s.path(detachedName)); err == nil && !s.used(ctx) {
 			_ = os.RemoveAll(s.dir)
 		}
 	}
 }
 
 // detach marks the state as that of a mount which is no longer at its place.
-func (s *state) detach() error { return os.Rename(s.path(noteName), s.path(detachedName)) }
+func (s *state) detach(home string) error {
+	unlock, err := lock(home)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if s.gone() {
+		return nil
+	}
+	return os.Rename(s.path(noteName), s.path(detachedName))
+}
 
 // used reports whether a process of the mount is left. All hold the lock on the output;
 // a daemon that took over from another has one of its own, and answers. One that cannot
 // be asked is there.
 func (s *state) used(ctx context.Context) bool {
+	if s.gone() {
+		return false
+	}
 	f, err := os.Open(s.path(outputName))
 	if err == nil {
 		defer f.Close()

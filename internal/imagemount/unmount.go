@@ -41,9 +41,13 @@ func Unmount(ctx context.Context, home, dir string, lazy bool) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: %w", p.at, ErrNotMounted)
 	}
+	if err == nil {
+		err = s.hold()
+	}
 	if err != nil {
 		return err
 	}
+	defer s.release()
 	if s.mounted() {
 		if err := s.unmount(ctx, lazy); err != nil {
 			return err
@@ -52,22 +56,31 @@ func Unmount(ctx context.Context, home, dir string, lazy bool) error {
 	if lazy {
 		return s.leave(ctx, home)
 	}
-	if err := s.gone(ctx); err != nil {
+	if err := s.end(ctx); err != nil {
 		return err
 	}
+	return s.remove(ctx, home)
+}
+
+// remove removes what belonged to the mount, and what is left of detached ones. A mount
+// that is in its place meanwhile keeps its own.
+func (s *state) remove(ctx context.Context, home string) error {
 	unlock, err := lock(home)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	sweep(ctx, home)
+	if s.gone() {
+		return nil
+	}
 	return os.RemoveAll(s.dir)
 }
 
 // leave gives a detached mount up, and removes what belonged to it if it turns out that
 // nobody uses it.
 func (s *state) leave(ctx context.Context, home string) error {
-	if err := s.detach(); err != nil {
+	if err := s.detach(home); err != nil {
 		return err
 	}
 	s.await(ctx, lazyLimit)
@@ -131,8 +144,8 @@ func fusermount(ctx context.Context, at string, lazy bool) error {
 	return nil
 }
 
-// gone waits until no process of the mount is left. A daemon that stays is told to end.
-func (s *state) gone(ctx context.Context) error {
+// end waits until no process of the mount is left. A daemon that stays is told to end.
+func (s *state) end(ctx context.Context) error {
 	if s.await(ctx, endLimit) {
 		return nil
 	}
