@@ -11,12 +11,38 @@ import (
 	"vrafs/vhostuser/vhostusertest"
 )
 
-// bare is the CPU time in µs of one preadv2 of size bytes from the page cache
-// into guest memory, over as many buffers as a row of that depth has in flight:
-// what no daemon can be below.
-func bare(b *testing.B, path string, size, depth int, random bool) float64 {
+// A floor is the CPU time in µs of one bare call that does what a row's request asks
+// for, over as many buffers in guest memory as the row has in flight: what no daemon can
+// be below.
+type floor func(b *testing.B, r *row, path string) float64
+
+// bareReads are preadv2s from the page cache.
+func bareReads(b *testing.B, r *row, path string) float64 {
 	b.Helper()
-	f, err := os.Open(path)
+	flags := unix.RWF_NOWAIT
+	return bare(b, path, r.room, r.depth, r.random, func(fd int, buf [][]byte, at int64) (int, error) {
+		n, err := unix.Preadv2(fd, buf, at, flags)
+		if err == unix.EOPNOTSUPP { // tmpfs
+			flags = 0
+			return unix.Preadv2(fd, buf, at, flags)
+		}
+		return n, err
+	})
+}
+
+// bareWrites are pwritev2s of size bytes.
+func bareWrites(size int) floor {
+	return func(b *testing.B, r *row, path string) float64 {
+		b.Helper()
+		return bare(b, path, size, r.depth, r.random, func(fd int, buf [][]byte, at int64) (int, error) {
+			return unix.Pwritev2(fd, buf, at, 0)
+		})
+	}
+}
+
+func bare(b *testing.B, path string, size, depth int, random bool, do func(fd int, buf [][]byte, at int64) (int, error)) float64 {
+	b.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -32,6 +58,9 @@ func bare(b *testing.B, path string, size, depth int, random bool) float64 {
 		if err != nil {
 			b.Fatal(err)
 		}
+		for at := 0; at < size; at += 4096 {
+			p[at] = 1 // pages that are there, as a daemon finds them
+		}
 		bufs[i] = [][]byte{p}
 	}
 	runtime.LockOSThread()
@@ -40,13 +69,14 @@ func bare(b *testing.B, path string, size, depth int, random bool) float64 {
 	if random {
 		step = 7919 // a prime: every piece once, none beside the one before
 	}
+	fd := int(f.Fd())
 	pieces, at, n := uint64(bigBytes/size), uint64(0), 0
 	begin := threadCPU()
 	for end := time.Now().Add(slice / 2); time.Now().Before(end); {
 		for range 64 {
 			at += step
-			if _, err := unix.Preadv2(int(f.Fd()), bufs[n%depth], int64(at%pieces*uint64(size)), unix.RWF_NOWAIT); err != nil {
-				b.Fatal(err)
+			if got, err := do(fd, bufs[n%depth], int64(at%pieces*uint64(size))); err != nil || got != size {
+				b.Fatalf("%d bytes, %v", got, err)
 			}
 			n++
 		}
