@@ -136,3 +136,14 @@ func TestCertificatesAreShownToRegistriesThatWantThem(t *testing.T) {
 	_, err = Copy(t.Context(), src, dst, CopyOptions{To: Access{CertDir: dir}})
 	must(t, err)
 }
+
+// TestAnswersOfTokenServersAreNotShown: what is in them may be a secret.
+func TestAnswersOfTokenServersAreNotShown(t *testing.T) {
+	tokens := testregistry.StartTokens(t, testregistry.TokenSettings{Shape: "secret_token"})
+	tokens.URL = strings.Replace(tokens.URL, "127.0.0.1", "localhost", 1)
+	s := testregistry.Start(t, testregistry.Options{Tokens: tokens})
+	_, err := Resolve(t.Context(), parse(t, s.Host+"/a/b:c"), Options{})
+	if err == nil || strings.Contains(err.Error(), "secret_token") || !strings.Contains(err.Error(), "no token") {
+		t.Errorf("got %v", err)
+	}
+}

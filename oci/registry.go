@@ -173,9 +173,15 @@ func (r *registry) once(ctx context.Context, c call) (*http.Response, error) {
 	return resp, nil
 }
 
-// redacted drops what an address carries behind its path: signatures of storage
-// services among it.
+// errNoToken stands for an error of the transport that shows all of the answer.
+var errNoToken = errors.New("the token server's answer has no token")
+
+// redacted drops what an address carries behind its path, signatures of storage services
+// among it, and what a token server answered.
 func redacted(err error) error {
+	if strings.Contains(err.Error(), "no token in bearer response") {
+		return errNoToken
+	}
 	var ue *url.Error
 	if errors.As(err, &ue) {
 		if u, perr := url.Parse(ue.URL); perr == nil {
