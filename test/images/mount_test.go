@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -279,6 +281,41 @@ func TestDetachedMountServesUntilItsLastUserEnds(t *testing.T) {
 	dir, socket := u.mount(layouts[0])
 	u.umount(dir, "--lazy")
 	u.leftNothing(dir, socket)
+}
+
+// TestOneOfManyMountsOfAPlaceSucceeds, and the others leave it alone.
+func TestOneOfManyMountsOfAPlaceSucceeds(t *testing.T) {
+	testenv.Need(t, testenv.Root, testenv.FUSE)
+	u := newUser(t)
+	layout := "oci:" + filepath.Join(t.TempDir(), "nydus") + ":1"
+	u.vrafs("convert", "--no-cache", "-q", oneFile(t, "one\n"), layout)
+	for range 5 {
+		dir := t.TempDir()
+		var wg sync.WaitGroup
+		said := make([]string, 4)
+		var mounted atomic.Int64
+		for i := range said {
+			wg.Go(func() {
+				out, err := u.try("mount", "--state-dir", u.state, "--cache-dir", u.cache, layout, dir)
+				if err == nil {
+					mounted.Add(1)
+				} else if !strings.Contains(out, "mounted there already") {
+					said[i] = out
+				}
+			})
+		}
+		wg.Wait()
+		if all := strings.Join(said, ""); mounted.Load() != 1 || all != "" {
+			t.Errorf("%d mounts of one place: %s", mounted.Load(), all)
+		}
+		if got, err := os.ReadFile(filepath.Join(dir, "file")); err != nil || string(got) != "one\n" {
+			t.Errorf("%q, %v", got, err)
+		}
+		u.umount(dir)
+		if left := glob(t, filepath.Join(u.state, "*")); len(left) > 0 {
+			t.Errorf("%v is left", left)
+		}
+	}
 }
 
 // untilGone waits for the end of all processes of a mount.
