@@ -147,7 +147,7 @@ func (c *checker) blobTable() {
 		if !slices.ContainsFunc(c.im.Manifest.Layers, func(d Descriptor) bool {
 			return d.Digest.Encoded() == id || d.NydusRef() != "" && d.NydusRef().Encoded() == id
 		}) {
-			c.report.add("bootstrap: blob %s is no layer of the image", id)
+			c.report.add("bootstrap: blob %.80q is no layer of the image", id)
 		}
 	}
 	version := "6"
@@ -262,7 +262,7 @@ func (c *checker) layer(ctx context.Context, i int, d Descriptor, source *Image)
 		return fmt.Errorf("source: %w", err)
 	}
 	if said := source.Config.RootFS.DiffIDs; i < len(said) && said[i] != sum.Digest() {
-		c.report.add("source: layer %d: its content is %s, its configuration says %s", i+1, sum.Digest(), said[i])
+		c.report.add("source: layer %d: its content is %s, its configuration says %.80q", i+1, sum.Digest(), said[i])
 	}
 	c.report.Entries += len(want.byName)
 	want.compare(got, func(name, why string) { c.report.add("layer %d: %q: %s", i+1, name, why) })

@@ -206,6 +206,11 @@ func TestLogFormat(t *testing.T) {
 		t.Errorf("got %q, want %q", &b, want)
 	}
 	b.Reset()
+	write(slog.LevelInfo, "clear \x1b[2J \u009b2J", slog.String("odd", "\u009b2J"), slog.String("cut", "\x9b"))
+	if got := b.String(); !strings.HasSuffix(got, ` INFO clear \x1b[2J \u009b2J odd="\u009b2J" cut="\x9b"`+"\n") {
+		t.Errorf("got %q", got)
+	}
+	b.Reset()
 	slog.New(h).With("k", "v").WithGroup("g").Warn("careful", "n", 2)
 	if got := b.String(); !strings.Contains(got, "] WARN [cli/cli_test.go:") || !strings.HasSuffix(got, "] careful k=v g.n=2\n") {
 		t.Errorf("got %q", got)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 // LevelTrace is below slog.LevelDebug.
@@ -91,7 +92,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 		f, _ := runtime.CallersFrames([]uintptr{r.PC}).Next()
 		b = fmt.Appendf(b, "[%s:%d] ", shortFile(f.File), f.Line)
 	}
-	b = append(b, r.Message...)
+	b = append(b, printable(r.Message)...)
 	b = append(b, h.attrs...)
 	r.Attrs(func(a slog.Attr) bool {
 		b = appendAttr(b, h.prefix, a)
@@ -131,7 +132,7 @@ func appendAttr(b []byte, prefix string, a slog.Attr) []byte {
 		return b
 	}
 	s := v.String()
-	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '"' || r == 0x7f }) {
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r == ' ' || r == '"' || r == utf8.RuneError || !strconv.IsPrint(r) }) {
 		s = strconv.Quote(s)
 	}
 	b = append(b, ' ')
