@@ -1,0 +1,57 @@
+package vm
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"vrafs/internal/testenv"
+	"vrafs/test/vm/guestapi"
+)
+
+// guestStressors are those of stress-ng that have the guest's cache and the daemon agree
+// on names, attributes, data and what is mapped. All pass on the host's ext4.
+const guestStressors = "chmod chown dentry dir fallocate fcntl flock fpunch fstat getdent hdd iomix link lockf mknod msync open rename seek symlink touch utime xattr"
+
+// TestStressorsPassInAGuest has stress-ng do to a shared directory, which it is started
+// from too, what programs can do to files, much at once.
+func TestStressorsPassInAGuest(t *testing.T) {
+	needVM(t)
+	testenv.Need(t, testenv.StressNG)
+	seconds := "3"
+	if testenv.Soak() {
+		seconds = "120"
+	}
+	for _, series := range Series {
+		t.Run(series, func(t *testing.T) {
+			p := startPod(t, series)
+			addHostPrograms(t, p.dir, "stress-ng")
+			root := podDir + "/containers"
+			for _, fs := range []string{"devtmpfs", "proc", "sysfs"} {
+				at := map[string]string{"devtmpfs": "/dev", "proc": "/proc", "sysfs": "/sys"}[fs]
+				do(t, p.m, guestapi.Mount, guestapi.MountArgs{Source: fs, Path: root + at, Type: fs})
+			}
+			do(t, p.m, guestapi.Mkdir, guestapi.PathArgs{Path: root + "/files"})
+			argv := []string{"/bin/stress-ng", "--timeout", seconds, "--temp-path", "/files", "--verify", "--metrics-brief",
+				"--hdd-bytes", "4m", "--iomix-bytes", "4m", "--seek-size", "4m", "--fallocate-bytes", "4m", "--dentries", "64", "--dir-dirs", "64"}
+			for stressor := range strings.FieldsSeq(guestStressors) {
+				argv = append(argv, "--"+stressor, "1")
+			}
+			r := call[guestapi.RunResult](t, p.m, guestapi.Run, guestapi.RunArgs{Root: root, Argv: argv, Timeout: 5 * time.Minute})
+			if r.Code != 0 || strings.Contains(r.Output, "skipping") {
+				t.Errorf("exit code %d\n%s", r.Code, r.Output)
+			}
+			for stressor := range strings.FieldsSeq(guestStressors) {
+				if !strings.Contains(r.Output, "] "+stressor+" ") {
+					t.Errorf("%s did not run\n%s", stressor, r.Output)
+				}
+			}
+			left, err := filepath.Glob(filepath.Join(p.dir, "files/*"))
+			if err != nil || len(left) != 0 {
+				t.Errorf("left on the host: %q, %v", left, err)
+			}
+			t.Logf("ran in %v", r.Took.Round(time.Millisecond))
+		})
+	}
+}
