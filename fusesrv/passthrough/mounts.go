@@ -89,7 +89,8 @@ func (t *mounts) each(f func(m *mount)) {
 }
 
 // localTypes are the file systems that wait for nothing but memory and disks
-// (statfs(2), f_type), memoryTypes those that wait for memory alone.
+// (statfs(2), f_type), memoryTypes those that wait for memory alone
+// (and for swap, which makes everything wait).
 var (
 	localTypes = map[int64]bool{
 		unix.EXT4_SUPER_MAGIC: true, unix.XFS_SUPER_MAGIC: true, unix.BTRFS_SUPER_MAGIC: true, unix.F2FS_SUPER_MAGIC: true,
