@@ -102,7 +102,7 @@ func upgradeOn(t *testing.T, d *Daemon) (stop func() int) {
 		for !end.Load() && err == nil {
 			if _, err = d.Upgrade(t.Context(), n+1); err == nil {
 				n++
-				time.Sleep(200 * time.Millisecond)
+				<-time.After(200 * time.Millisecond)
 			}
 		}
 		failed <- err
