@@ -135,7 +135,7 @@ func (c *converter) run(ctx context.Context) error {
 	for i := range sources {
 		s := sources[i]
 		if n, ok := places[s.Digest]; ok {
-			made = append(made, c.another(made[n], &s))
+			made = append(made, c.res.another(made[n], s.Digest, s.Platform))
 			continue
 		}
 		places[s.Digest] = i
@@ -163,17 +163,17 @@ func (c *converter) run(ctx context.Context) error {
 	return err
 }
 
-// another is a conversion for another entry that names its source: one image may be that
-// of several platforms.
-func (c *converter) another(d Descriptor, s *Descriptor) Descriptor {
-	if s.Platform == nil {
+// another is a conversion that was made for one platform as that for another: one source
+// may be the image of several. p may be nil.
+func (r *ConvertResult) another(d Descriptor, source digest.Digest, p *Platform) Descriptor {
+	if p == nil {
 		return d
 	}
-	d.Platform = s.Platform
-	for _, made := range c.res.Images {
-		if made.Source == s.Digest {
-			made.Platform = s.Platform.String()
-			c.res.Images = append(c.res.Images, made)
+	d.Platform = p
+	for _, made := range r.Images {
+		if made.Source == source {
+			made.Platform = p.String()
+			r.Images = append(r.Images, made)
 			break
 		}
 	}

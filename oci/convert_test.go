@@ -378,6 +378,17 @@ func TestOneImageOfSeveralPlatforms(t *testing.T) {
 				t.Errorf("%s: got that of %s", arch, im.Platform())
 			}
 		}
+		layers := 0
+		back, err := Unconvert(t.Context(), parse(t, out+":all"), parse(t, out+":back"), UnconvertOptions{AllPlatforms: true,
+			Progress: &Progress{Func: func(e Event) {
+				if e.What == "layer" && e.State == StateDone {
+					layers++
+				}
+			}}})
+		must(t, err)
+		if len(back.Images) != 2 || back.Images[0].Digest != back.Images[1].Digest || layers != 2 {
+			t.Errorf("made %+v of %d layers", back.Images, layers)
+		}
 	}
 }
 

@@ -70,13 +70,19 @@ func (u *unconverter) run(ctx context.Context) error {
 	x := newIndex(u.o.Docker)
 	var raw []byte
 	var d Descriptor
+	made := map[digest.Digest]Descriptor{} // by the source's
 	for _, im := range images {
+		if one, ok := made[im.Desc.Digest]; ok {
+			x.Manifests = append(x.Manifests, u.res.another(one, im.Desc.Digest, plainPlatform(im)))
+			continue
+		}
 		if raw, d, err = u.image(ctx, im); err != nil {
 			return fmt.Errorf("%s: %w", im.Platform(), err)
 		}
 		if err := u.to.putManifest(ctx, raw, d); err != nil {
 			return err
 		}
+		made[im.Desc.Digest] = d
 		x.Manifests = append(x.Manifests, d)
 	}
 	if len(images) > 1 {
@@ -177,11 +183,16 @@ func (u *unconverter) image(ctx context.Context, im *Image) ([]byte, Descriptor,
 	if err != nil {
 		return nil, none, err
 	}
-	p := im.Platform()
-	p.OSFeatures = slices.DeleteFunc(slices.Clone(p.OSFeatures), func(f string) bool { return f == OSFeatureNydus })
-	d.Platform, made.Digest = &p, d.Digest
+	d.Platform, made.Digest = plainPlatform(im), d.Digest
 	u.res.Images = append(u.res.Images, made)
 	return raw, d, nil
+}
+
+// plainPlatform is an image's platform without what says that it is a Nydus image.
+func plainPlatform(im *Image) *Platform {
+	p := im.Platform()
+	p.OSFeatures = slices.DeleteFunc(slices.Clone(p.OSFeatures), func(f string) bool { return f == OSFeatureNydus })
+	return &p
 }
 
 // sourceHistory is the history without what a converter added, and the number of layers
