@@ -19,6 +19,7 @@ type Request struct {
 	op      *op
 	dirSize uint32        // bytes of entries wanted
 	task    Task          // while pending
+	aside   bool          // task has nothing to wait for
 	errno   syscall.Errno // what Wait ended in
 	start   time.Time     // zero unless timed
 
@@ -50,6 +51,13 @@ type Task interface {
 func (r *Request) Pend(t Task) syscall.Errno {
 	r.task = t
 	return Pending
+}
+
+// PendAside is Pend for a task that has nothing to wait for and only is not to run in the
+// goroutine that has called the FS: its Wait is not called.
+func (r *Request) PendAside(t Task) syscall.Errno {
+	r.aside = true
+	return r.Pend(t)
 }
 
 // Worker is the scratch memory of the goroutine that makes the call.

@@ -102,6 +102,7 @@ func (s *Server) begin(w *Worker, r *Request, in, out stream) {
 	in.get(0, h[:])
 	r.Header.decode(&h)
 	r.Node, r.op, r.view, r.task, r.errno = r.Header.NodeID, opOf(r.Header.Opcode), s.view, nil, 0
+	r.aside = false
 	r.worker, w.r, w.fs = w, r, s.fs
 	w.reply.bind(r.op, stream{}, out)
 	if w.ticks++; s.o.Track || w.ticks%timeEvery == 0 {
@@ -151,6 +152,9 @@ func (s *Server) end(w *Worker, r *Request, e syscall.Errno) int {
 // Wait blocks until the pending request r can be finished. It touches no buffer.
 // The request's wait ends early when ctx ends, at the deadline, and by Abort.
 func (s *Server) Wait(ctx context.Context, r *Request) {
+	if r.aside {
+		return
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if s.o.Deadline > 0 {

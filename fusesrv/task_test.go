@@ -25,6 +25,7 @@ type task struct {
 	errno   syscall.Errno
 	wait    chan struct{} // nil: not
 	waits   int
+	aside   bool // it says that it has nothing to wait for
 	dropped bool
 }
 
@@ -68,6 +69,9 @@ func (s *slow) Read(r *fusesrv.Request, _ *fusesrv.ReadIn, _ *fusesrv.Reply) sys
 }
 
 func (s *slow) Write(r *fusesrv.Request, _ *fusesrv.WriteIn, _ *fusesrv.Reply) syscall.Errno {
+	if s.task.aside {
+		return r.PendAside(s.task)
+	}
 	return r.Pend(s.task)
 }
 
@@ -94,6 +98,22 @@ func newSlow(t *testing.T, o fusesrv.Options) (*slow, *fusesrv.Server, *fusesrvt
 		t.Fatal(err)
 	}
 	return fs, s, d
+}
+
+// TestWhatIsAsideDoesNotWait has requests that wait and others in turn, in one Request.
+func TestWhatIsAsideDoesNotWait(t *testing.T) {
+	fs, _, d := newSlow(t, fusesrv.Options{})
+	for _, aside := range []bool{true, false, true} {
+		fs.task = &task{aside: aside, wait: make(chan struct{})}
+		want := 0
+		if !aside {
+			want = 1
+			close(fs.task.wait)
+		}
+		if n, err := fusesrvtest.Write(d, 1, fusesrv.WriteIn{}, []byte("text")); err != nil || n != 4 || fs.task.waits != want {
+			t.Errorf("aside %t: wrote %d bytes, %v, waited %d times", aside, n, err, fs.task.waits)
+		}
+	}
 }
 
 func TestTasksAnswerForEveryKindOfReply(t *testing.T) {

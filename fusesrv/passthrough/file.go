@@ -243,7 +243,7 @@ func (f *FS) Write(r *fusesrv.Request, in *fusesrv.WriteIn, w *fusesrv.Reply) sy
 	case !o.local:
 		return f.writeLater(r, &t, w.Input(int(in.Size)))
 	case !o.memory && f.beside != nil && f.beside():
-		return r.Pend(&asideWrite{writing: t, f: f, size: int(in.Size), cached: in.WriteFlags&fusesrv.WriteCache != 0})
+		return r.PendAside(&asideWrite{writing: t, f: f, size: int(in.Size), cached: in.WriteFlags&fusesrv.WriteCache != 0})
 	}
 	defer f.files.drop(o)
 	return t.answer(local.Of(r.Worker()), w, int(in.Size), in.WriteFlags&fusesrv.WriteCache != 0)
@@ -268,7 +268,7 @@ type asideWrite struct {
 	cached bool
 }
 
-// Wait has nothing to wait for: the data is in the request.
+// Wait is not called: the data is in the request.
 func (t *asideWrite) Wait(context.Context) syscall.Errno { return 0 }
 
 // Finish writes.
