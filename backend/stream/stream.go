@@ -10,7 +10,8 @@
 // as after a failure. A few bytes that nobody wants are read and dropped.
 //
 // All other reads pass by, and so does one of a second pass over the same blob at the same
-// time.
+// time, or one that goes back: chunks need not lie in order in a hostile image, and each
+// request to the end makes a server send what nobody takes.
 //
 // Trust: that of the back end; bytes are the caller's to verify. Memory: bufBytes for each
 // blob under way. Concurrency: everything may be called from any goroutine; Close waits for
@@ -108,6 +109,9 @@ func (b *blob) ReadTo(ctx context.Context, w io.Writer, off, n uint64) (uint64, 
 		return backend.ReadTo(ctx, b.Blob, w, off, n)
 	}
 	defer b.mu.Unlock()
+	if q := b.cur; q != nil && q.ctx.Err() == nil && off < q.pos {
+		return backend.ReadTo(ctx, b.Blob, w, off, n)
+	}
 	for {
 		switch {
 		case b.ctx.Err() != nil:
@@ -140,7 +144,7 @@ func (b *blob) name(err error) error {
 func (b *blob) reach(off, n, end uint64) (fresh bool) {
 	if q := b.cur; q != nil {
 		q.idle.Stop()
-		if q.ctx.Err() == nil && q.pos <= off && off-q.pos <= b.opt.Skip && off+n <= q.end {
+		if q.ctx.Err() == nil && off-q.pos <= b.opt.Skip && off+n <= q.end {
 			return false
 		}
 		b.drop()
