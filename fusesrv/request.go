@@ -49,15 +49,15 @@ type Task interface {
 // Pend makes t answer the request. It returns Pending, for the FS method to
 // return.
 func (r *Request) Pend(t Task) syscall.Errno {
-	r.task = t
+	r.task, r.aside = t, false
 	return Pending
 }
 
 // PendAside is Pend for a task that has nothing to wait for and only is not to run in the
 // goroutine that has called the FS: its Wait is not called.
 func (r *Request) PendAside(t Task) syscall.Errno {
-	r.aside = true
-	return r.Pend(t)
+	r.task, r.aside = t, true
+	return Pending
 }
 
 // Worker is the scratch memory of the goroutine that makes the call.

@@ -102,7 +102,6 @@ func (s *Server) begin(w *Worker, r *Request, in, out stream) {
 	in.get(0, h[:])
 	r.Header.decode(&h)
 	r.Node, r.op, r.view, r.task, r.errno = r.Header.NodeID, opOf(r.Header.Opcode), s.view, nil, 0
-	r.aside = false
 	r.worker, w.r, w.fs = w, r, s.fs
 	w.reply.bind(r.op, stream{}, out)
 	if w.ticks++; s.o.Track || w.ticks%timeEvery == 0 {
