@@ -78,7 +78,7 @@ func (c *cacheTool) survey() (all []cachedBlob, total uint64, err error) {
 			return nil, 0, err
 		}
 		for _, u := range list {
-			all = append(all, cachedBlob{u, dir, quotePath(filepath.Join(sub, u.ID))})
+			all = append(all, cachedBlob{u, dir, cli.Quote(filepath.Join(sub, u.ID))})
 			total += u.Bytes
 		}
 	}

@@ -42,7 +42,7 @@ func (c *cat) run(ctx context.Context, env *cli.Env) error {
 			return err
 		}
 		if !n.IsRegular() {
-			return fmt.Errorf("%s: not a regular file but %s", quotePath(p), modeText(n.Mode()))
+			return fmt.Errorf("%s: not a regular file but %s", cli.Quote(p), modeText(n.Mode()))
 		}
 		if n.Size() > 0 {
 			if err := im.needBlobs(); err != nil {
@@ -54,7 +54,7 @@ func (c *cat) run(ctx context.Context, env *cli.Env) error {
 			return err
 		})
 		if err != nil {
-			return needDigests(fmt.Errorf("%s: %w", quotePath(p), err))
+			return needDigests(fmt.Errorf("%s: %w", cli.Quote(p), err))
 		}
 	}
 	return nil

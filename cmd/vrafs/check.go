@@ -98,7 +98,7 @@ func (c *check) run(ctx context.Context, env *cli.Env) error {
 func (c *check) list(ctx context.Context, w io.Writer, im *image) error {
 	out := bufio.NewWriter(w)
 	err := imagewalk.Walk(ctx, im.Image, im.Image.Root(), "/", func(p string, n *rafs.Inode) error {
-		_, err := fmt.Fprintf(out, "inode: %s %s: ino %d, size %d, chunks %d\n", modeText(n.Mode()), quotePath(p), n.Ino(), n.Size(), n.ChunkCount())
+		_, err := fmt.Fprintf(out, "inode: %s %s: ino %d, size %d, chunks %d\n", modeText(n.Mode()), cli.Quote(p), n.Ino(), n.Size(), n.ChunkCount())
 		return err
 	})
 	if err != nil {

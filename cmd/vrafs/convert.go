@@ -225,7 +225,7 @@ func (c *convert) show(env *cli.Env, r *oci.ConvertResult) error {
 	}
 	if !c.report.quiet {
 		for _, im := range images {
-			fmt.Fprintf(env.Stderr, "%s: %d layers, %d of them reused, %s of %s\n", quotePath(im.Platform), im.Layers, im.Reused, cli.Bytes(uint64(im.Size)), cli.Bytes(uint64(im.SourceSize)))
+			fmt.Fprintf(env.Stderr, "%s: %d layers, %d of them reused, %s of %s\n", cli.Quote(im.Platform), im.Layers, im.Reused, cli.Bytes(uint64(im.Size)), cli.Bytes(uint64(im.SourceSize)))
 		}
 	}
 	_, err := fmt.Fprintln(env.Stdout, r.Ref)

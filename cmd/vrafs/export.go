@@ -90,7 +90,7 @@ func (e *export) run(ctx context.Context, env *cli.Env) error {
 // opened, since a FIFO would wait for its reader.
 func createDisk(path string) (*os.File, error) {
 	if st, err := os.Stat(path); err == nil && !st.Mode().IsRegular() {
-		return nil, cli.Hint(fmt.Errorf("%s is not a regular file", quotePath(path)), "write to a file and copy that to the device")
+		return nil, cli.Hint(fmt.Errorf("%s is not a regular file", cli.Quote(path)), "write to a file and copy that to the device")
 	}
 	return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 }

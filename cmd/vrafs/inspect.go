@@ -178,7 +178,7 @@ func (s *inspector) print(v any) error {
 		}
 	case []inspectPrefetch:
 		for _, p := range v {
-			fmt.Fprintf(s.out, "Inode %d: %s\n", p.Inode, quotePath(path.Join(p.Path...)))
+			fmt.Fprintf(s.out, "Inode %d: %s\n", p.Inode, cli.Quote(path.Join(p.Path...)))
 		}
 	}
 	return nil

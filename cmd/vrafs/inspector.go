@@ -120,7 +120,7 @@ func (s *inspector) stat(arg string) error {
 	}
 	a := n.Attr()
 	fmt.Fprintf(s.out, "File: %s\nInode: %d\nMode: %s (%04o)\nLinks: %d\nUid: %d  Gid: %d\nSize: %d  Blocks: %d\nModified: %s.%09d UTC\n",
-		quotePath(p), a.Ino, modeText(a.Mode), a.Mode&0o7777, a.Nlink, a.UID, a.GID, a.Size, a.Blocks, timeText(&a), a.MtimeNsec)
+		cli.Quote(p), a.Ino, modeText(a.Mode), a.Mode&0o7777, a.Nlink, a.UID, a.GID, a.Size, a.Blocks, timeText(&a), a.MtimeNsec)
 	if n.IsDevice() {
 		fmt.Fprintf(s.out, "Device: %s\n", deviceText(a.Rdev))
 	}
@@ -129,7 +129,7 @@ func (s *inspector) stat(arg string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(s.out, "Target: %s\n", quotePath(string(target)))
+		fmt.Fprintf(s.out, "Target: %s\n", cli.Quote(string(target)))
 	}
 	if err := s.showXattrs(&n); err != nil || !n.IsRegular() {
 		return err
@@ -150,7 +150,7 @@ func (s *inspector) showXattrs(n *rafs.Inode) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(s.out, "Xattr: %s=%q\n", quotePath(name), v)
+		fmt.Fprintf(s.out, "Xattr: %s=%q\n", cli.Quote(name), v)
 	}
 	return nil
 }
@@ -194,7 +194,7 @@ func (s *inspector) chunk(arg string) error {
 				return fmt.Errorf("%q: %w", p, err)
 			}
 			if c.CompressedOff == off || off > c.CompressedOff && off-c.CompressedOff < uint64(c.CompressedSize) {
-				fmt.Fprintln(s.out, quotePath(p))
+				fmt.Fprintln(s.out, cli.Quote(p))
 				s.showChunk(&c)
 			}
 		}
@@ -215,7 +215,7 @@ func (s *inspector) icheck(arg string) error {
 		return fmt.Errorf("no file has the inode number %d", ino)
 	}
 	for _, p := range paths[rafs.Ino(ino)] {
-		fmt.Fprintln(s.out, quotePath(p))
+		fmt.Fprintln(s.out, cli.Quote(p))
 	}
 	return nil
 }

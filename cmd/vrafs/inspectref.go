@@ -196,31 +196,31 @@ func (d *described) print(out io.Writer) error {
 	if len(d.Platforms) > 0 {
 		fmt.Fprintf(w, "Images:\n")
 		for _, e := range d.Platforms {
-			fmt.Fprintf(w, "  %s\t%s\t%s\n", quotePath(e.Platform), e.Kind, e.Digest)
+			fmt.Fprintf(w, "  %s\t%s\t%s\n", cli.Quote(e.Platform), e.Kind, e.Digest)
 		}
 	}
 	switch d.Kind {
 	case "oci":
 		line("Kind", "OCI image")
 	case "nydus":
-		line("Kind", "Nydus image, RAFS v"+quotePath(d.FSVersion))
+		line("Kind", "Nydus image, RAFS v"+cli.Quote(d.FSVersion))
 	default:
 		return w.Flush()
 	}
-	line("Platform", quotePath(d.Platform))
+	line("Platform", cli.Quote(d.Platform))
 	if len(d.Platforms) > 0 {
 		line("Manifest", d.Manifest)
 	}
 	line("Conversion of", d.Subject)
 	line("Size", cli.Bytes(uint64(d.Size)))
 	for _, k := range slices.Sorted(maps.Keys(d.Annotations)) {
-		line("Annotation", quotePath(k)+"="+quotePath(d.Annotations[k]))
+		line("Annotation", cli.Quote(k)+"="+cli.Quote(d.Annotations[k]))
 	}
 	fmt.Fprintf(w, "Layers:\n")
 	for _, l := range d.Layers {
 		fmt.Fprintf(w, "  %s\t%s\t%s", l.Kind, cli.Bytes(uint64(l.Size)), l.Digest)
 		if l.Source != "" {
-			fmt.Fprintf(w, "\tof %s", quotePath(short(l.Source)))
+			fmt.Fprintf(w, "\tof %s", cli.Quote(short(l.Source)))
 		}
 		fmt.Fprintln(w)
 	}

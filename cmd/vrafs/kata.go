@@ -126,7 +126,7 @@ func (k *kataTool) extraoption(_ context.Context, env *cli.Env) error {
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(env.Stdout, "source       %s\nsnapshotdir  %s\nfs_version   %s\n", quotePath(o.Source), quotePath(o.SnapshotDir), quotePath(o.FSVersion)); err != nil {
+	if _, err := fmt.Fprintf(env.Stdout, "source       %s\nsnapshotdir  %s\nfs_version   %s\n", cli.Quote(o.Source), cli.Quote(o.SnapshotDir), cli.Quote(o.FSVersion)); err != nil {
 		return err
 	}
 	c, err := config.Parse([]byte(o.Config))

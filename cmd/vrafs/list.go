@@ -84,7 +84,7 @@ func (l *listing) ls(ctx context.Context, out *bufio.Writer, im *image, n *rafs.
 		if l.long {
 			name = longLine(n, name)
 		} else {
-			name = quotePath(name)
+			name = cli.Quote(name)
 		}
 		if _, err := fmt.Fprintln(out, name); err != nil {
 			return err
@@ -98,7 +98,7 @@ func (l *listing) ls(ctx context.Context, out *bufio.Writer, im *image, n *rafs.
 
 // tree draws branches. It looks one entry ahead, to know the last of a directory.
 func (l *listing) tree(ctx context.Context, out *bufio.Writer, im *image, n *rafs.Inode) error {
-	fmt.Fprintln(out, quotePath(l.path))
+	fmt.Fprintln(out, cli.Quote(l.path))
 	if !n.IsDir() {
 		return nil
 	}
@@ -178,9 +178,9 @@ func (t *treePrinter) step() error {
 	if err != nil {
 		return fmt.Errorf("%q: %w", name, err)
 	}
-	line := quotePath(name)
+	line := cli.Quote(name)
 	if target, err := n.Symlink(); err == nil {
-		line += " -> " + quotePath(string(target))
+		line += " -> " + cli.Quote(string(target))
 	}
 	if _, err := fmt.Fprintln(t.out, b.indent+arm+line); err != nil {
 		return err

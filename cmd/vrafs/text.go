@@ -3,12 +3,11 @@ package main
 import (
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
+	"vrafs/internal/cli"
 	"vrafs/rafs"
 )
 
@@ -45,14 +44,6 @@ func modeText(mode uint32) string {
 	return string(b)
 }
 
-// quotePath shows a raw path: as it is if it is harmless on a terminal, else quoted.
-func quotePath(p string) string {
-	if utf8.ValidString(p) && !strings.ContainsFunc(p, func(r rune) bool { return !strconv.IsPrint(r) }) && !strings.ContainsAny(p, `"\`) {
-		return p
-	}
-	return strconv.Quote(p)
-}
-
 // timeText is a modification time as the listings have it.
 func timeText(a *rafs.Attr) string {
 	return time.Unix(a.Mtime, int64(a.MtimeNsec)).UTC().Format("2006-01-02 15:04:05")
@@ -70,10 +61,10 @@ func longLine(n *rafs.Inode, name string) string {
 	if n.IsDevice() {
 		size = deviceText(a.Rdev)
 	}
-	line := fmt.Sprintf("%s %3d %5d %5d %10s %s %s", modeText(a.Mode), a.Nlink, a.UID, a.GID, size, timeText(&a), quotePath(name))
+	line := fmt.Sprintf("%s %3d %5d %5d %10s %s %s", modeText(a.Mode), a.Nlink, a.UID, a.GID, size, timeText(&a), cli.Quote(name))
 	if n.IsSymlink() {
 		if target, err := n.Symlink(); err == nil {
-			line += " -> " + quotePath(string(target))
+			line += " -> " + cli.Quote(string(target))
 		}
 	}
 	return line

@@ -104,7 +104,9 @@ func parseDaemon(argv []string) (d runningDaemon, ok bool) {
 // show prints a line for each mount of a daemon, or one for the daemon.
 func (d *runningDaemon) show(ctx context.Context, w io.Writer) {
 	line := func(state, place, kind, local, prefetch, errors string) {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.pid, d.mode, state, place, kind, local, prefetch, errors, orDash(d.api))
+		// Anybody may start a process that is called so, and answer on its socket.
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.pid, d.mode, cli.Quote(state), cli.Quote(place), cli.Quote(kind),
+			local, prefetch, errors, cli.Quote(orDash(d.api)))
 	}
 	if d.api == "" {
 		line("-", "-", "-", "-", "-", "-")

@@ -29,6 +29,31 @@ func TestPsListsRunningDaemons(t *testing.T) {
 	}
 }
 
+// TestPsShowsNoControlCharacters of a process that anybody may have started.
+func TestPsShowsNoControlCharacters(t *testing.T) {
+	cmd := exec.Command("sh")
+	cmd.Args = []string{"vrafsd", "-c", "echo ready; read end", "--apisock", "/x\x1b[2J"}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = in.Close(); _ = cmd.Wait() })
+	if _, err := ready.Read(make([]byte, 1)); err != nil { // it has its own name now
+		t.Fatal(err)
+	}
+	out, err := exec.Command(binary, "ps").Output()
+	if err != nil || strings.Contains(string(out), "\x1b") || !strings.Contains(string(out), `"/x\x1b[2J"`) {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
 func TestParseDaemon(t *testing.T) {
 	for _, tt := range []struct {
 		argv string

@@ -147,6 +147,15 @@ func printable(s string) string {
 	return b.String()
 }
 
+// Quote shows a word of somebody else's, such as the path of a file, in one line: as it
+// is if it is harmless on a terminal, else quoted.
+func Quote(s string) string {
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) && !strings.ContainsAny(s, `"\`) {
+		return s
+	}
+	return strconv.Quote(s)
+}
+
 func indent(s string) string { return strings.ReplaceAll(s, "\n", "\n       ") }
 
 // causes splits "open image: inode at 0x40: zero" at the errors that were wrapped
