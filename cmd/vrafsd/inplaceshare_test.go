@@ -211,7 +211,7 @@ func startChanging(t *testing.T, c *vhostusertest.Client, dir uint64) (stop func
 		if err != nil {
 			return fmt.Errorf("create: %w", err)
 		}
-		data := bytes.Repeat([]byte(name), 500)
+		data := bytes.Repeat([]byte(name), 4000/len(name))
 		if n, err := fusesrvtest.Write(c, o.Entry.NodeID, fusesrv.WriteIn{FH: o.Open.FH, Flags: unix.O_APPEND}, data); err != nil || n != len(data) {
 			return fmt.Errorf("write: %d, %w", n, err)
 		}
