@@ -49,6 +49,10 @@ type Options struct {
 	// process; nil: own ones.
 	Numbers     *Numbers
 	Descriptors *Descriptors
+	// Descriptor gives Resume a descriptor that another process's state names, which is
+	// the FS's then. That process may yet go on itself: what it had is not touched. nil:
+	// the state is of a former program of this process.
+	Descriptor func(number int) (int, error)
 }
 
 // An FS shares one directory.

@@ -92,7 +92,7 @@ func (s *savedState) close() {
 	s.fds(func(fd int) { _ = unix.Close(fd) })
 }
 
-// Resume goes on with what a former program of this process had shared. The descriptors
+// Resume goes on with what a former program had shared. The descriptors
 // are the FS's, or closed if there is an error. Beside them it trusts nothing in a state,
 // nor in the memory of the nodes, to be whole: what is not is stale.
 func Resume(o opener.Opener, state []byte, opt Options) (*FS, error) {
@@ -100,12 +100,18 @@ func Resume(o opener.Opener, state []byte, opt Options) (*FS, error) {
 	if err != nil {
 		return nil, err
 	}
+	if opt.Descriptor != nil {
+		if err := s.replaceFDs(opt.Descriptor); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
 	f, err := prepare(o, opt)
 	if err != nil {
 		s.close()
 		return nil, err
 	}
-	if err := f.adopt(s, cmp.Or(opt.MaxNodes, defaultNodes)); err != nil {
+	if err := f.adopt(s, cmp.Or(opt.MaxNodes, defaultNodes), opt.Descriptor != nil); err != nil {
 		s.close()
 		f.Close()
 		return nil, err
@@ -113,8 +119,22 @@ func Resume(o opener.Opener, state []byte, opt Options) (*FS, error) {
 	return f, nil
 }
 
-// adopt takes everything in s over, or nothing. The guest may know limit nodes.
-func (f *FS) adopt(s *savedState, limit uint32) error {
+// replaceFDs puts the descriptors that own gives in the place of the numbers. If it fails
+// those that it has given are in the state, and no others.
+func (s *savedState) replaceFDs(own func(number int) (int, error)) (err error) {
+	s.places(func(fd *int32) {
+		n := -1
+		if *fd >= 0 && err == nil {
+			n, err = own(int(*fd))
+		}
+		*fd = int32(n)
+	})
+	return err
+}
+
+// adopt takes everything in s over, or nothing. The guest may know limit nodes. With
+// another the nodes' memory may still be another process's: it is copied.
+func (f *FS) adopt(s *savedState, limit uint32, another bool) error {
 	var lost error
 	s.fds(func(fd int) {
 		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil && lost == nil {
@@ -138,6 +158,8 @@ func (f *FS) adopt(s *savedState, limit uint32) error {
 	mounted := slices.ContainsFunc(s.mounts, func(m savedMount) bool { return m.number == c.mount })
 	if s.taken >= m.slots() || !root.whole(rootID) || root.identity() != c.identity || !mounted {
 		err = fmt.Errorf("%w: the nodes are not of this directory", tlv.ErrFormat)
+	} else if another {
+		err = m.detach(s.taken)
 	} else {
 		err = m.clearFrom(s.taken + 1)
 	}

@@ -514,3 +514,89 @@ func TestStatesAreAskedForUnderLoad(t *testing.T) {
 		}
 	})
 }
+
+// TestAnotherProcessMayNotGoOn: what one does that has the state and copies of the
+// descriptors changes nothing for who wrote it, be it to use everything or to fail.
+func TestAnotherProcessMayNotGoOn(t *testing.T) {
+	eachKind(t, func(t *testing.T, opt Options) {
+		l := firstLife(t, t.TempDir(), opt)
+		var made []fusesrvtest.Created
+		for i := range 20 {
+			o, err := fusesrvtest.Create(l, fusesrv.RootID, fmt.Sprint(i), unix.O_RDWR, 0o644)
+			if err != nil {
+				t.Fatal(err)
+			}
+			made = append(made, o)
+		}
+		before, records := l.view(), slices.Clone(l.records())
+		state, fds := l.fs.State()
+		lost := errors.New("lost on the way")
+		for _, missing := range []int{0, 1, len(fds) - 1, len(fds)} {
+			another, n := opt, 0
+			another.Descriptors, another.Numbers = NewDescriptors(10_000), &Numbers{}
+			another.Descriptor = func(fd int) (int, error) {
+				if n++; n > missing {
+					return -1, lost
+				}
+				return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+			}
+			open := descriptorsNow(t)
+			f, err := Resume(opener.Local(), state, another)
+			if missing < len(fds) {
+				if now := descriptorsNow(t); !errors.Is(err, lost) || now != open {
+					t.Errorf("without descriptor %d: %v, %d descriptors, before %d", missing, err, now, open)
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			other := beginLife(t, f, another)
+			if d := cmp.Diff(before, other.view()); d != "" {
+				t.Error(d)
+			}
+			for i, o := range made {
+				if err := fusesrvtest.Release(other, fusesrv.OpRelease, o.Entry.NodeID, o.Open.FH); err != nil {
+					t.Error(err)
+				}
+				if i%2 == 0 {
+					if err := fusesrvtest.Forget(other, o.Entry.NodeID, 1); err != nil {
+						t.Error(err)
+					}
+				}
+				if _, err := fusesrvtest.Mkdir(other, fusesrv.RootID, fmt.Sprint("other-", i), 0o755); err != nil {
+					t.Error(err)
+				}
+			}
+			f.Close()
+			if now := descriptorsNow(t); now != open {
+				t.Errorf("%d descriptors, before %d", now, open)
+			}
+		}
+		if d := cmp.Diff(before, l.view()); d != "" || !slices.Equal(records, l.records()) {
+			t.Errorf("the former sees another table: %s", d)
+		}
+		known := map[uint64]uint64{}
+		for _, o := range made {
+			if _, err := fusesrvtest.Write(l, o.Entry.NodeID, fusesrv.WriteIn{FH: o.Open.FH}, []byte("text")); err != nil {
+				t.Error(err)
+			}
+			if err := fusesrvtest.Release(l, fusesrv.OpRelease, o.Entry.NodeID, o.Open.FH); err != nil {
+				t.Error(err)
+			}
+			known[o.Entry.NodeID]++
+		}
+		l.forgetAll(t, known)
+		l.fs.Close()
+	})
+}
+
+// descriptorsNow is how many descriptors this process has.
+func descriptorsNow(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}

@@ -77,6 +77,20 @@ func (m *memory) clearFrom(slot uint32) error {
 	return nil
 }
 
+// detach goes over to a copy of the records up to last. After an error the memory is what
+// it was.
+func (m *memory) detach(last uint32) error {
+	c, err := newMemory(m.slots() - 1)
+	if err != nil {
+		return err
+	}
+	n := (int(last) + 1) * recordSize
+	copy(c.b[:n], m.b[:n])
+	m.close()
+	*m = c
+	return nil
+}
+
 // chunk is where the records of a chunk lie.
 func (m *memory) chunk(n uint32) []byte { return m.b[int(n)*chunkBytes : (int(n)+1)*chunkBytes] }
 

@@ -240,20 +240,24 @@ func CheckState(state []byte) error {
 
 // fds calls each for every descriptor of a state.
 func (s *savedState) fds(each func(fd int)) {
-	one := func(fd int32) {
-		if fd >= 0 {
-			each(int(fd))
+	s.places(func(fd *int32) {
+		if *fd >= 0 {
+			each(int(*fd))
 		}
+	})
+}
+
+// places calls each for every place where a descriptor, or -1 for none, is in a state.
+func (s *savedState) places(each func(fd *int32)) {
+	each(&s.memory)
+	each(&s.root)
+	for i := range s.mounts {
+		each(&s.mounts[i].fd)
 	}
-	one(s.memory)
-	one(s.root)
-	for _, m := range s.mounts {
-		one(m.fd)
+	for i := range s.lives {
+		each(&s.lives[i].fd)
 	}
-	for _, l := range s.lives {
-		one(l.fd)
-	}
-	for _, f := range s.files {
-		one(f.fd)
+	for i := range s.files {
+		each(&s.files[i].fd)
 	}
 }
