@@ -23,7 +23,7 @@ const (
 )
 
 // A Handover lets a session be taken away from Serve, in between two messages, for a
-// successor that goes on with Continue. It may be given to one Serve after the other.
+// successor that goes on with Resume. It may be given to one Serve after the other.
 //
 //	Suspend --ask--> Serve: rings halt, requests end or are given up --Suspended-->
 //	       Resume: the rings start again  |  the process becomes its successor
@@ -46,7 +46,7 @@ type suspension struct {
 
 // A Suspended is a session that stands still.
 type Suspended struct {
-	// State is what Continue needs, in the same process image or another: it names
+	// State is what Resume needs, in the same process image or another: it names
 	// FDs by their numbers.
 	State []byte
 	// FDs are the descriptors in State. They stay the session's.
@@ -224,13 +224,26 @@ func (s *session) freeze(r *ring) error {
 	return nil
 }
 
-// Continue is Serve for a session that was suspended in a former life of this process
-// (Suspended.State). What it needs of the descriptors it takes over; after an error it
-// has closed them.
-func Continue(ctx context.Context, state []byte, dev Device, o Options) error {
+// A Resumed is a session that was suspended and is ready to go on. Its rings are not
+// touched before Serve, so that whoever suspended it may still go on instead.
+type Resumed struct{ s *session }
+
+// Resume makes a session of Suspended.State, of a former life of this process or of another
+// one. What it needs of the descriptors it takes over; after an error it has closed them.
+// One of Serve and Close must be called, once.
+func Resume(state []byte, dev Device, o Options) (*Resumed, error) {
 	s, err := restore(state, dev, o)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return s.run(ctx)
+	return &Resumed{s}, nil
+}
+
+// Serve serves the session as the function Serve does.
+func (r *Resumed) Serve(ctx context.Context) error { return r.s.run(ctx) }
+
+// Close gives the session up without a trace: it stays another's.
+func (r *Resumed) Close() {
+	r.s.end()
+	r.s.conn.close()
 }

@@ -6,13 +6,27 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"vrafs/internal/testenv"
 	"vrafs/vhostuser"
 	"vrafs/vhostuser/vhostusertest"
 )
 
+// giveUp is a successor that has everything and doesn't go on.
+func giveUp(state []byte) error {
+	r, err := vhostuser.Resume(state, newEcho(2), vhostuser.Options{Descriptor: func(n int) (int, error) {
+		return unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 0)
+	}})
+	if err == nil {
+		r.Close()
+	}
+	return err
+}
+
 // TestSuspendedSessionGoesOn: a session that was suspended and resumed again and again
-// under load loses no request and doubles none, in every kind of ring.
+// under load loses no request and doubles none, in every kind of ring. Who might have gone on
+// instead leaves no trace.
 func TestSuspendedSessionGoesOn(t *testing.T) {
 	eachKind(t, func(t *testing.T, cfg vhostusertest.GuestConfig) {
 		noLeaks(t)
@@ -34,7 +48,7 @@ func TestSuspendedSessionGoesOn(t *testing.T) {
 				h.DropPages(func() bool { return false })
 				var sus *vhostuser.Suspended
 				if sus, err = h.Suspend(t.Context()); err == nil {
-					err = vhostuser.CheckState(sus.State, 2)
+					err = errors.Join(vhostuser.CheckState(sus.State, 2), giveUp(sus.State))
 					sus.Resume()
 				}
 			}
@@ -75,10 +89,37 @@ func TestStatesThatCantBeContinued(t *testing.T) {
 		if err := vhostuser.CheckState(state, 2); err == nil {
 			t.Errorf("%q is accepted", state)
 		}
-		if err := vhostuser.Continue(t.Context(), state, newEcho(2), vhostuser.Options{}); err == nil {
+		if _, err := vhostuser.Resume(state, newEcho(2), vhostuser.Options{}); err == nil {
 			t.Errorf("%q is continued", state)
 		}
 	}
+}
+
+// TestDescriptorsThatDontComeAreRefused: whichever is missing, those that came are closed.
+func TestDescriptorsThatDontComeAreRefused(t *testing.T) {
+	noLeaks(t)
+	h, err := vhostuser.NewHandover()
+	must(t, err)
+	t.Cleanup(h.Close)
+	s, _, _, c := started(t, vhostusertest.GuestConfig{}, vhostuser.Options{Handover: h})
+	sus, err := h.Suspend(t.Context())
+	must(t, err)
+	lost := errors.New("lost on the way")
+	for missing := range sus.FDs {
+		n := 0
+		_, err := vhostuser.Resume(sus.State, newEcho(2), vhostuser.Options{Descriptor: func(fd int) (int, error) {
+			if n++; n > missing {
+				return -1, lost
+			}
+			return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		}})
+		if !errors.Is(err, lost) {
+			t.Errorf("without descriptor %d: %v", missing, err)
+		}
+	}
+	sus.Resume()
+	must(t, c.stream(100, 4, 64, always(opEcho)))
+	must(t, s.end(t))
 }
 
 // FuzzSessionState: no state makes the check panic or take memory out of proportion.

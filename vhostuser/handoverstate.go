@@ -10,7 +10,7 @@ import (
 )
 
 // The state of a suspended session. Descriptors are numbers in the process that
-// suspended it, which is also the one that goes on.
+// suspended it, which is also the one that goes on, unless it sends them to another.
 const (
 	stateMagic   = "vrafsvhu"
 	stateVersion = 1
@@ -154,12 +154,15 @@ func (n numbers) one(tag tlv.Tag) uint64 {
 	return n[tag][0]
 }
 
-// fd is a descriptor that this process has, -1 for none.
-func (n numbers) fd(tag tlv.Tag) (int, error) {
+// fd is the descriptor of a record, -1 for none.
+func (o *Options) fd(n numbers, tag tlv.Tag) (int, error) {
 	if len(n[tag]) == 0 {
 		return -1, nil
 	}
 	fd := int(min(n[tag][0], 1<<30))
+	if o.Descriptor != nil {
+		return o.Descriptor(fd)
+	}
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, unix.FD_CLOEXEC); err != nil {
 		return -1, fmt.Errorf("descriptor %d: %w", fd, err)
 	}
@@ -216,7 +219,7 @@ func EmptyState(queues int) []byte {
 	return s.save().State
 }
 
-// CheckState reports whether Continue could read a state, as far as that can be told
+// CheckState reports whether Resume could read a state, as far as that can be told
 // without its descriptors.
 func CheckState(state []byte, queues int) error {
 	s, err := decodeSession(state)
@@ -232,7 +235,7 @@ func restore(state []byte, dev Device, o Options) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := saved.top.fd(tagConn)
+	fd, err := o.fd(saved.top, tagConn)
 	if err != nil {
 		return nil, err
 	}
@@ -260,16 +263,16 @@ func (s *session) fill(saved *savedSession) (err error) {
 	if bad := s.features &^ s.offered & featuresBinding; bad != 0 {
 		return fmt.Errorf("features %#x are not offered any more", bad)
 	}
-	if s.logFD, err = saved.top.fd(tagLogFD); err != nil {
+	if s.logFD, err = s.o.fd(saved.top, tagLogFD); err != nil {
 		return err
 	}
 	for i, n := range saved.rings {
-		if err := s.rings[i].fill(n); err != nil {
+		if err := s.rings[i].fill(n, &s.o); err != nil {
 			return fmt.Errorf("ring %d: %w", i, err)
 		}
 	}
 	for _, n := range saved.regions {
-		fd, err := n.fd(tagFD)
+		fd, err := s.o.fd(n, tagFD)
 		if err != nil {
 			return err
 		}
@@ -293,7 +296,7 @@ func (s *session) fillInflight(n numbers) error {
 	if n == nil {
 		return nil
 	}
-	fd, err := n.fd(tagFD)
+	fd, err := s.o.fd(n, tagFD)
 	if err != nil {
 		return err
 	}
@@ -303,7 +306,7 @@ func (s *session) fillInflight(n numbers) error {
 	return err
 }
 
-func (r *ring) fill(n numbers) (err error) {
+func (r *ring) fill(n numbers, o *Options) (err error) {
 	flags := n.one(tagFlags)
 	r.num, r.base = int(uint16(n.one(tagNum))), uint32(n.one(tagBase))
 	r.desc, r.avail, r.used = virtqueue.UVA(n.one(tagDesc)), virtqueue.UVA(n.one(tagAvail)), virtqueue.UVA(n.one(tagUsed))
@@ -312,20 +315,23 @@ func (r *ring) fill(n numbers) (err error) {
 	for _, h := range n[tagTaken] {
 		r.taken = append(r.taken, uint16(h))
 	}
-	if r.kick, err = n.fd(tagKick); err != nil {
+	if r.kick, _, err = o.eventFD(n, tagKick); err != nil {
 		return err
 	}
-	if r.callFD, r.callNonblock, err = n.eventFD(tagCall); err != nil {
+	if r.callFD, r.callNonblock, err = o.eventFD(n, tagCall); err != nil {
 		return err
 	}
-	r.errFD, r.errNonblock, err = n.eventFD(tagErr)
+	r.errFD, r.errNonblock, err = o.eventFD(n, tagErr)
 	return err
 }
 
 // eventFD is fd, with whether it is non-blocking.
-func (n numbers) eventFD(tag tlv.Tag) (fd int, nonblock bool, err error) {
-	if fd, err = n.fd(tag); err == nil && fd >= 0 {
-		nonblock, err = checkEventFD(fd)
+func (o *Options) eventFD(n numbers, tag tlv.Tag) (fd int, nonblock bool, err error) {
+	if fd, err = o.fd(n, tag); err == nil && fd >= 0 {
+		if nonblock, err = checkEventFD(fd); err != nil {
+			closeFD(fd)
+			fd = -1
+		}
 	}
 	return fd, nonblock, err
 }

@@ -32,6 +32,9 @@ type Options struct {
 	AbortWait time.Duration
 	// Handover lets the session be taken away for a successor. nil: it can't be.
 	Handover *Handover
+	// Descriptor gives Resume the descriptor that a state names, which is the session's
+	// then. nil: it is a number in this process.
+	Descriptor func(number int) (int, error)
 	// Resumed is called when a session of a former life runs again. nil: nobody is.
 	Resumed func()
 }

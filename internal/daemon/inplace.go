@@ -225,7 +225,11 @@ func (v *vhost) goOn(ctx context.Context) {
 	v.front = nil
 	v.serveWith(func(o vhostuser.Options) error {
 		o.Resumed = v.resumedAfter
-		return vhostuser.Continue(ctx, front, v.dev, o)
+		session, err := vhostuser.Resume(front, v.dev, o)
+		if err != nil {
+			return err
+		}
+		return session.Serve(ctx)
 	})
 }
 
