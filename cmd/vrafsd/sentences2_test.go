@@ -341,6 +341,8 @@ func (s *stage) lifeCycle() []sentence {
 	unexpected := func(event string) want { return refuses(`Upgrade(DaemonAbnormal(UnexpectedEvent("` + event + `")))`) }
 	const missing = `Upgrade(DaemonAbnormal(UpgradeManager("MissingSupervisorPath")))`
 	unsupported := refuses("Upgrade(DaemonAbnormal(Unsupported))")
+	foreign := put("takeover of what is no guest", "upper", "fuse/takeover", 500, refusal("Upgrade(DaemonAbnormal(Other(", "no daemon for guests"))
+	foreign.beside = func() error { return s.h.sup.sendForeign() }
 	send := put("sendfd", "fuse", "fuse/sendfd", 204, nil)
 	send.beside = s.h.sup.receive
 	take := put("takeover in INIT", "waiting", "fuse/takeover", 204, nil)
@@ -357,15 +359,18 @@ func (s *stage) lifeCycle() []sentence {
 	again.beside = s.h.sup.receive
 	return []sentence{
 		put("start while running", running+" alone", "start", 400, unexpected("Start")),
-		put("start in INIT", "waiting lonely upper cacheless", "start", 400, unexpected("Start")),
+		put("start in INIT", "waiting lonely upper beneath cacheless", "start", 400, unexpected("Start")),
 		put("takeover while running", running+" alone", "fuse/takeover", 400, unexpected("Takeover")),
 		put("takeover without a supervisor", "lonely", "fuse/takeover", 500, refuses(missing)),
 		put("takeover from a supervisor that isn't there", "abandoned", "fuse/takeover", 500, refusal("Upgrade(DaemonAbnormal(Other(", "supervisor")),
-		put("takeover under virtiofs", "upper", "fuse/takeover", 501, unsupported),
+		put("takeover without a supervisor", "beneath", "fuse/takeover", 500, refuses(missing)),
+		foreign,
 		put("takeover of a cache of the kernel's", "cacheless", "fuse/takeover", 500, refusal("Upgrade(DaemonAbnormal(Other(", "/dev/cachefiles")),
 		put("sendfd without a supervisor", "alone", "fuse/sendfd", 500, refuses(missing)),
 		put("sendfd before the kernel sent FUSE_INIT", "waiting lonely", "fuse/sendfd", 503, refuses("Upgrade(DaemonAbnormal(NotReady))")),
-		put("sendfd in other modes", "virtiofs upper singleton cacheless", "fuse/sendfd", 501, unsupported),
+		put("sendfd without a supervisor under virtiofs", "virtiofs beneath", "fuse/sendfd", 500, refuses(missing)),
+		put("sendfd before a guest is served", "upper", "fuse/sendfd", 503, refuses("Upgrade(DaemonAbnormal(NotReady))")),
+		put("sendfd in other modes", "singleton cacheless", "fuse/sendfd", 501, unsupported),
 		send,
 		{says: "2.5 mounting while in INIT is accepted", at: "waiting", method: "POST", target: at("/used"), body: s.im.mountBody(""), status: 204},
 		state("INIT", "waiting", "INIT"),
@@ -380,6 +385,6 @@ func (s *stage) lifeCycle() []sentence {
 		read,
 		{says: "2.7 what is read after an upgrade is counted", at: "waiting", method: "GET", target: "/v1/metrics?id=/used", status: 200, want: looks(`.*"fop_hits":\[(\d+,){9}[1-9]\d*,.*`)},
 		again,
-		put("exit", "waiting alone lonely abandoned virtiofs upper singleton cacheless", "exit", 204, nil),
+		put("exit", "waiting alone lonely abandoned virtiofs upper beneath singleton cacheless", "exit", 204, nil),
 	}
 }

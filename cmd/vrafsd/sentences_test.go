@@ -139,6 +139,7 @@ const (
 //	abandoned  in INIT with a supervisor that isn't there
 //	virtiofs, singleton
 //	upper      virtiofs in INIT
+//	beneath    the same without a supervisor
 //	cacheless  singleton in INIT for a cache of the kernel's
 func newStage(t *testing.T) *stage {
 	h := newHost(t)
@@ -158,6 +159,7 @@ func newStage(t *testing.T) *stage {
 	run("lonely", "fuse", "--mountpoint", t.TempDir(), "--upgrade")
 	run("virtiofs", "virtiofs", "--sock", sock)
 	run("upper", "virtiofs", "--sock", sock+"2", "--upgrade", "--id", "d1", "--supervisor", h.sup.path)
+	run("beneath", "virtiofs", "--sock", sock+"3", "--upgrade")
 	run("singleton", "singleton")
 	run("cacheless", "singleton", "--upgrade", "--fscache", t.TempDir(), "--id", "d2", "--supervisor", h.sup.path)
 	for _, p := range s.daemons {

@@ -183,7 +183,7 @@ func TestTakeoverReplacesWhatWasMountedMeanwhile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := d.restore(&savedState{tree: old.root.State()}); err != nil {
+	if err := d.restore(&savedState{tree: old.root.State()}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if m := d.mounts.get("/a"); m == nil || m.cmd.Source != theirs.Source {

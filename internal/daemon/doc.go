@@ -12,13 +12,15 @@
 //
 // Trust: configuration, command line and API clients are the operator's. Guests,
 // front-ends, images and blobs are judged by the packages that read them; what
-// they can make this package do is bounded and logged at a bounded rate. Secrets
+// they can make this package do is bounded and logged at a bounded rate. A
+// supervisor is the operator's, too, and with it the daemon that it leads to, which
+// says what is mounted and open; what they send is parsed like any peer's. Secrets
 // of configurations go into back ends and into the state file (mode 0600), and
 // into no log, error or answer.
 //
 // Concurrency: API methods are called from many goroutines. Lock order:
-// machine.mu, saves.mu, mountTable.mu; no lock is held while an image is opened.
-// Start returns when the daemon serves; Wait ends everything that Start began.
+// machine.mu, shares.mu, saves.mu, mountTable.mu, ownership.mu; no lock is held
+// while an image is opened. Start returns when the daemon serves; Wait ends everything that Start began.
 //
 // Source: nydusd's user-visible surface, sections 1.8, 1.9, 2 and 4.7; kata.md,
 // sections 1.3 to 1.8; docs/decisions/0011-a-keeper.md and 0019-upgrade-in-place.md.

@@ -239,7 +239,7 @@ func (f *fuse) adopt(text []byte) error {
 
 // apply goes on as s says. One who died before INIT leaves that to us.
 func (f *fuse) apply(s *savedState) error {
-	if err := f.d.resumeSession(f.server, s); err != nil || s.session == nil {
+	if err := f.d.resumeSession(f.server, s, nil); err != nil || s.session == nil {
 		return err
 	}
 	f.once.Do(func() { close(f.inited) })

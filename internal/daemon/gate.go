@@ -10,22 +10,35 @@ import (
 type gate struct {
 	mu     sync.Mutex
 	inside int
+	why    error         // nobody is let through for good; nil: they are
 	open   chan struct{} // closed when it opens again; nil: it is open
 	empty  chan struct{} // closed when nobody is inside; nil: nobody asks
 }
 
-// enter waits until the gate is open, and returns how to leave.
-func (g *gate) enter() (leave func()) {
+// enter waits until the gate is open, and returns how to leave, or why the gate is barred.
+func (g *gate) enter() (leave func(), err error) {
 	g.mu.Lock()
-	for g.open != nil {
+	defer g.mu.Unlock()
+	for g.open != nil && g.why == nil {
 		wait := g.open
 		g.mu.Unlock()
 		<-wait
 		g.mu.Lock()
 	}
+	if g.why != nil {
+		return nil, g.why
+	}
 	g.inside++
-	g.mu.Unlock()
-	return g.leave
+	return g.leave, nil
+}
+
+// bar turns everybody away who comes to a gate that is shut, or waits there, with why.
+func (g *gate) bar(why error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.why = why
+	close(g.open)
+	g.open = make(chan struct{})
 }
 
 func (g *gate) leave() {
@@ -63,5 +76,5 @@ func (g *gate) reopen() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	close(g.open)
-	g.open, g.empty = nil, nil
+	g.open, g.empty, g.why = nil, nil, nil
 }

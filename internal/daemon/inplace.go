@@ -116,31 +116,18 @@ func (v *vhost) commit(ctx context.Context, p *program) error {
 	defer goOn()
 	v.d.shares.mu.Lock() // a directory that was unmounted may be closed at any time
 	defer v.d.shares.mu.Unlock()
-	s, err := v.snapshot()
+	s, fds, err := v.collect(front, began)
 	if err != nil {
 		return err
 	}
-	s.inPlace = &inPlace{began: began, lives: v.lives + 1, parent: v.d.parent.Load()}
-	fds := v.d.shares.save(s.inPlace)
 	if len(s.inPlace.shares) != 0 && !p.shares {
 		return errors.New("a directory is shared that the new program was not asked about: ask for the upgrade again")
 	}
-	if front != nil {
-		s.inPlace.front = front.State
-		fds = append(fds, front.FDs...)
-	}
-	for _, x := range []struct {
-		sock *socket
-		to   *savedSocket
-	}{{v.sock, &s.inPlace.sock}, {v.d.control.Load(), &s.inPlace.control}} {
-		if x.sock == nil {
-			continue
-		}
-		x.to.identity = x.sock.identity()
-		if err := x.sock.withFD(func(fd int) error { x.to.fd = fd; return nil }); err != nil {
+	if sock := v.d.control.Load(); sock != nil {
+		if s.inPlace.control, err = sock.saved(); err != nil {
 			return err
 		}
-		fds = append(fds, x.to.fd)
+		fds = append(fds, s.inPlace.control.fd)
 	}
 	f, err := memoryFile(s)
 	if err != nil {
@@ -151,6 +138,25 @@ func (v *vhost) commit(ctx context.Context, p *program) error {
 		return context.Cause(ctx)
 	}
 	return p.become(v.d.cfg.VirtioFS.Argv, f, fds)
+}
+
+// collect is what a successor needs of a session that stands still, or of none, and the
+// descriptors in it; the control socket isn't there. shares.mu is held.
+func (v *vhost) collect(front *vhostuser.Suspended, began int64) (*savedState, []int, error) {
+	s, err := v.snapshot()
+	if err != nil {
+		return nil, nil, err
+	}
+	s.inPlace = &inPlace{began: began, lives: v.lives + 1, parent: v.d.parent.Load()}
+	fds := v.d.shares.save(s.inPlace)
+	if front != nil {
+		s.inPlace.front = front.State
+		fds = append(fds, front.FDs...)
+	}
+	if s.inPlace.sock, err = v.sock.saved(); err != nil {
+		return nil, nil, err
+	}
+	return s, append(fds, s.inPlace.sock.fd), nil
 }
 
 // A halt is the wish that serve stands still.
@@ -223,14 +229,7 @@ func (v *vhost) park(ctx context.Context) bool {
 func (v *vhost) goOn(ctx context.Context) {
 	front := v.front
 	v.front = nil
-	v.serveWith(func(o vhostuser.Options) error {
-		o.Resumed = v.resumedAfter
-		session, err := vhostuser.Resume(front, v.dev, o)
-		if err != nil {
-			return err
-		}
-		return session.Serve(ctx)
-	})
+	v.serveWith(func(vhostuser.Options) error { return front.Serve(ctx) })
 }
 
 // resumedAfter is called when requests are served again.
@@ -267,10 +266,17 @@ func (v *vhost) inherit(fd int) error {
 		return errors.New("the state is not of this process")
 	}
 	defer p.discard()
-	if err := v.d.resumeSession(v.server, s); err != nil {
+	if err := v.d.resumeSession(v.server, s, nil); err != nil {
 		return err
 	}
-	v.front, v.began, v.lives, v.resumed = p.front, p.began, p.lives, true
+	v.began, v.lives, v.resumed = p.began, p.lives, true
+	if p.front != nil {
+		o := v.options()
+		o.Resumed = v.resumedAfter
+		if v.front, err = vhostuser.Resume(p.front, v.dev, o); err != nil {
+			v.frontFailed(err)
+		}
+	}
 	v.d.parent.Store(p.parent)
 	if v.sock, err = p.sock.inherit(v.d, v.d.cfg.VirtioFS.Socket); err != nil {
 		return err
@@ -280,6 +286,7 @@ func (v *vhost) inherit(fd int) error {
 			return err
 		}
 	}
+	v.ownership.claim()
 	return v.save()
 }
 

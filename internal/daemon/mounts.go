@@ -152,7 +152,11 @@ func (d *Daemon) Mount(_ context.Context, mountpoint string, cmd api.MountCmd) e
 	if err != nil {
 		return err
 	}
-	defer d.commands.enter()()
+	leave, err := d.commands.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	old, release := d.mounts.claim(place)
 	defer release()
 	if old != nil {
@@ -260,7 +264,11 @@ func (d *Daemon) withMount(mountpoint string, f func(*mounted) error) error {
 	if err != nil {
 		return err
 	}
-	defer d.commands.enter()()
+	leave, err := d.commands.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	m, release := d.mounts.claim(place)
 	defer release()
 	if m == nil {

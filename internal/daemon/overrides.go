@@ -88,7 +88,11 @@ func (d *Daemon) Override(id string) map[string]string { return d.overrides.get(
 // SetOverride keeps values for a mountpoint, for a successor too: credentials that
 // were renewed stay so. Back ends ask for them at every request.
 func (d *Daemon) SetOverride(id string, values map[string]string) error {
-	defer d.commands.enter()()
+	leave, err := d.commands.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if err := d.overrides.set(id, values); err != nil {
 		return err
 	}

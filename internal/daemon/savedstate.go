@@ -53,7 +53,7 @@ type savedState struct {
 	conn    uint64 // 0: not said
 	socket  []byte // nil: not said
 	set     []override
-	inPlace *inPlace // nil: for another process
+	inPlace *inPlace // nil: for another process that asks nobody
 }
 
 func (s *savedState) encode() []byte {

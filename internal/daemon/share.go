@@ -77,10 +77,12 @@ func (d *Daemon) openShared(source string) (*content, error) {
 	return d.shares.content(fmt.Sprintf("%s %d %d", sharedKind, d.shares.epoch, d.shares.made.Add(1)), fs), nil
 }
 
-// resumeShared goes on with a directory that a former program of this process shared.
-func (d *Daemon) resumeShared(s *savedShare) (*content, error) {
+// resumeShared goes on with a directory that a former program shared.
+func (d *Daemon) resumeShared(s *savedShare, own owner) (*content, error) {
 	s.taken = true
-	fs, err := passthrough.Resume(d.o, s.state, d.shareOptions())
+	o := d.shareOptions()
+	o.Descriptor = own
+	fs, err := passthrough.Resume(d.o, s.state, o)
 	if err != nil {
 		return nil, err
 	}

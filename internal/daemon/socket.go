@@ -110,6 +110,25 @@ func (s *socket) withFD(f func(fd int) error) error {
 	return inner
 }
 
+// saved names the socket and its descriptor for a successor.
+func (s *socket) saved() (savedSocket, error) {
+	to := savedSocket{identity: s.identity()}
+	err := s.withFD(func(fd int) error { to.fd = fd; return nil })
+	return to, err
+}
+
+// isNamed is an error if something else, or nothing, is at the socket's path.
+func (s *socket) isNamed() error {
+	var st unix.Stat_t
+	if err := unix.Lstat(s.path, &st); err != nil {
+		return fmt.Errorf("socket of the former daemon: %s: %w", s.path, err)
+	}
+	if st.Dev != s.dev || st.Ino != s.ino {
+		return fmt.Errorf("%s is not the socket of the former daemon", s.path)
+	}
+	return nil
+}
+
 // unlink deletes the socket's name unless another socket has taken it.
 func (s *socket) unlink() {
 	var st unix.Stat_t

@@ -65,17 +65,21 @@ func (d *Daemon) detach(m *mounted) {
 	}
 }
 
+// An owner gives the descriptor that a state of another process names, which goes on if this
+// one can't. It is nil where the state is of a process that is no more.
+type owner func(number int) (fd int, err error)
+
 // resumeSession goes on as s says; nothing has changed if it fails. A state without a
 // session is of a daemon that nobody had begun to talk to.
-func (d *Daemon) resumeSession(server *fusesrv.Server, s *savedState) error {
+func (d *Daemon) resumeSession(server *fusesrv.Server, s *savedState, own owner) error {
 	if s.session == nil {
-		return d.restore(s)
+		return d.restore(s, own)
 	}
 	settings, err := fusesrv.ParseSettings(s.session)
 	if err != nil {
 		return err
 	}
-	if err := d.restore(s); err != nil {
+	if err := d.restore(s, own); err != nil {
 		return err
 	}
 	server.Restore(settings)
@@ -83,14 +87,14 @@ func (d *Daemon) resumeSession(server *fusesrv.Server, s *savedState) error {
 }
 
 // restore mounts everything that a predecessor had mounted. What can't be opened any more
-// is left out: its nodes are stale. So are those of shared directories if the predecessor
+// is left out: its nodes are stale; with an owner it is an error. So are those of shared directories if the predecessor
 // was killed, since only it knew them: they are mounted anew.
-func (d *Daemon) restore(state *savedState) error {
+func (d *Daemon) restore(state *savedState, own owner) error {
 	if err := d.overrides.restore(state.set); err != nil {
 		return err
 	}
 	again := map[string]*mounted{}
-	var shared []*mounted
+	var shared, opened []*mounted
 	exact := state.inPlace != nil // nothing was served since
 	if exact && state.inPlace.numbers != nil {
 		if err := d.shares.numbers.Load(state.inPlace.numbers); err != nil {
@@ -101,8 +105,20 @@ func (d *Daemon) restore(state *savedState) error {
 		if exact && s.Gone && s.Handles == 0 {
 			return nil, mountfs.MountOptions{}, nil // it was about to be closed
 		}
-		m, err := d.reopen(s, state.inPlace.share(s.Identity))
+		share := state.inPlace.share(s.Identity)
+		if own != nil && share == nil && isSharedIdentity(s.Identity) {
+			if s.Gone {
+				return nil, mountfs.MountOptions{}, nil // it was closed just before
+			}
+			return nil, mountfs.MountOptions{}, errUntold
+		}
+		m, err := d.reopen(s, share, own)
+		if err == nil && own != nil {
+			opened = append(opened, m)
+		}
 		switch {
+		case err != nil && own != nil:
+			return nil, mountfs.MountOptions{}, err
 		case err != nil:
 			d.log.Error("mount can't be restored", "mountpoint", s.Path, "err", err)
 			d.events.add("restore " + s.Path + ": " + err.Error())
@@ -125,7 +141,7 @@ func (d *Daemon) restore(state *savedState) error {
 		for _, m := range again {
 			m.close()
 		}
-		for _, m := range shared {
+		for _, m := range append(shared, opened...) {
 			m.close()
 		}
 		return err
@@ -133,7 +149,7 @@ func (d *Daemon) restore(state *savedState) error {
 	for _, got := range d.root.Mounts() {
 		if m := again[got.Path]; m != nil {
 			m.stats.Store(got.Stats)
-			m.restored.Store(!exact) // nobody need repeat a command to a process that lives on
+			m.restored.Store(!exact || own != nil) // nobody need repeat a command to a process that lives on
 			d.restored(m)
 		} else if here := d.mounts.get(got.Path); here != nil {
 			here.stats.Store(got.Stats) // its counters are other ones now
@@ -148,6 +164,8 @@ func (d *Daemon) restore(state *savedState) error {
 	}
 	return nil
 }
+
+var errUntold = errors.New("the state doesn't tell what the guest knows of the shared directory")
 
 // restored makes a mount that a predecessor had known, in the place of what a client
 // had mounted while we waited.
@@ -173,11 +191,11 @@ func (d *Daemon) reopenAll(state *savedState) error {
 	return d.root.Load(state.tree, true, func(s mountfs.SavedMount) (mountfs.Mountable, mountfs.MountOptions, error) {
 		if isSharedIdentity(s.Identity) { // open already, in the process that asks
 			if state.inPlace.share(s.Identity) == nil && !s.Gone {
-				return nil, mountfs.MountOptions{}, errors.New("the state doesn't tell what the guest knows of the shared directory")
+				return nil, mountfs.MountOptions{}, errUntold
 			}
 			return nil, mountfs.MountOptions{}, nil
 		}
-		m, err := d.reopen(s, nil)
+		m, err := d.reopen(s, nil, nil)
 		if err != nil {
 			return nil, mountfs.MountOptions{}, err
 		}
@@ -211,7 +229,7 @@ func (d *Daemon) take(tree []byte) error {
 }
 
 // reopen opens the content of a saved mount, or goes on with a shared directory.
-func (d *Daemon) reopen(s mountfs.SavedMount, share *savedShare) (*mounted, error) {
+func (d *Daemon) reopen(s mountfs.SavedMount, share *savedShare, own owner) (*mounted, error) {
 	saved, err := decodeMount(s.Extra)
 	if err != nil {
 		return nil, err
@@ -227,7 +245,7 @@ func (d *Daemon) reopen(s mountfs.SavedMount, share *savedShare) (*mounted, erro
 		}
 		o.config = r.config
 	}
-	c, err := d.reopenContent(s, saved.cmd, o, share)
+	c, err := d.reopenContent(s, saved.cmd, o, share, own)
 	if err != nil {
 		return nil, err
 	}
@@ -241,12 +259,12 @@ func (d *Daemon) reopen(s mountfs.SavedMount, share *savedShare) (*mounted, erro
 }
 
 // reopenContent is openContent for a saved mount. A shared directory that can't be gone on
-// with is shared anew.
-func (d *Daemon) reopenContent(s mountfs.SavedMount, cmd api.MountCmd, o mountOptions, share *savedShare) (*content, error) {
+// with is shared anew, but is an error if there is an owner.
+func (d *Daemon) reopenContent(s mountfs.SavedMount, cmd api.MountCmd, o mountOptions, share *savedShare, own owner) (*content, error) {
 	if share != nil {
-		c, err := d.resumeShared(share)
-		if err == nil {
-			return c, nil
+		c, err := d.resumeShared(share, own)
+		if err == nil || own != nil {
+			return c, err
 		}
 		d.log.Error("what the guest has of a shared directory is lost", "mountpoint", s.Path, "err", err)
 		d.events.add("go on " + s.Path + ": " + err.Error())

@@ -32,12 +32,19 @@ type vhost struct {
 	connections atomic.Uint64
 
 	handover  *vhostuser.Handover
-	replacing atomic.Bool          // an upgrade in place is under way
+	replacing atomic.Bool          // an upgrade is under way, or was to another process
 	halted    atomic.Pointer[halt] // nil: serve goes on
-	front     []byte               // the session of a former life, to go on with; nil: none
+	front     *vhostuser.Resumed   // the session of a former life, to go on with; nil: none
 	began     int64                // when the pause of the upgrade began that we come from
 	lives     uint64               // of this process
-	pause     atomic.Int64         // of the last upgrade in place, in nanoseconds
+	pause     atomic.Int64         // of the last change of programs, in nanoseconds
+
+	ownership ownership
+	serving   context.Context         // ends when requests are to be served no more
+	letGo     func()                  // ends it
+	invited   atomic.Pointer[passage] // what the supervisor has the other end of; nil: nothing
+	former    *passage                // to the daemon that we took over from and have not told yet that we serve; nil: none
+	spoiled   error                   // why a takeover failed so late that there can't be another; nil: none did
 }
 
 func newVhost(d *Daemon) (*vhost, error) {
@@ -51,6 +58,7 @@ func newVhost(d *Daemon) (*vhost, error) {
 		return nil, err
 	}
 	v := &vhost{d: d, state: state}
+	v.serving, v.letGo = context.WithCancel(d.ctx)
 	if v.handover, err = vhostuser.NewHandover(); err != nil {
 		return nil, err
 	}
@@ -75,7 +83,7 @@ func (v *vhost) resume() error {
 	if err != nil || s == nil {
 		return err
 	}
-	if err := v.d.resumeSession(v.server, s); err != nil {
+	if err := v.d.resumeSession(v.server, s, nil); err != nil {
 		return fmt.Errorf("saved state: %w; remove %s to start anew", err, v.state.path)
 	}
 	v.resumed = true
@@ -108,6 +116,9 @@ func (v *vhost) changed(*fusesrv.Settings) {
 
 // save writes the state.
 func (v *vhost) save() error {
+	if !v.ownership.isMine() {
+		return nil
+	}
 	return v.state.write(func() *savedState {
 		s := &savedState{tree: v.d.root.State(), set: v.d.overrides.list()}
 		if t := v.server.Settings(); t.Major != 0 {
@@ -119,6 +130,7 @@ func (v *vhost) save() error {
 
 // open listens. Front-ends that connect before serve are not lost.
 func (v *vhost) open(context.Context) error {
+	v.ownership.claim()
 	// A state that was not taken up must not be there beside the new socket.
 	if err := v.save(); err != nil {
 		return err
@@ -137,35 +149,41 @@ func (v *vhost) stale(uint64, string) {}
 // serve takes front-ends until ctx ends. One that breaks the protocol or goes
 // away leaves the daemon waiting for the next.
 func (v *vhost) serve(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() {
-		v.sock.remove()
-		v.state.remove()
-	})
+	if v.former != nil {
+		if err := v.begin(); err != nil {
+			return err
+		}
+	}
+	stop := context.AfterFunc(ctx, v.remove)
 	defer stop()
+	defer v.letGo()
 	v.d.orphanWatch(v.connected.Load)
-	ln := v.d.patient(ctx, v.sock, "front-end not accepted")
+	ln := v.d.patient(v.serving, v.sock, "front-end not accepted")
 	switch {
 	case v.front != nil:
-		v.goOn(ctx)
+		v.goOn(v.serving)
 	case v.lives != 0:
 		v.resumedAfter()
 	}
-	for {
+	for v.serving.Err() == nil {
 		conn, err := ln.Accept()
-		if errors.Is(err, os.ErrDeadlineExceeded) && v.park(ctx) {
+		if errors.Is(err, os.ErrDeadlineExceeded) && v.park(v.serving) {
 			continue
 		}
-		if ctx.Err() != nil {
+		if v.serving.Err() != nil {
 			if err == nil {
 				_ = conn.Close()
 			}
-			return nil
+			break
 		}
 		if err != nil {
 			return fmt.Errorf("accept on %s: %w", v.sock.path, err)
 		}
-		v.session(ctx, conn.(*net.UnixConn))
+		v.session(v.serving, conn.(*net.UnixConn))
 	}
+	_ = v.sock.Close() // a successor's copy stays open
+	<-ctx.Done()
+	return nil
 }
 
 // session serves one front-end.
@@ -180,25 +198,47 @@ func (v *vhost) serveWith(serve func(vhostuser.Options) error) {
 	v.connected.Store(true)
 	defer v.connected.Store(false)
 	v.connections.Add(1)
-	o := v.d.cfg.VirtioFS
-	err := serve(vhostuser.Options{
-		Log: v.d.log, Stats: &v.stats, AnyMemory: o.AnyMemory, MaxQueueSize: int(o.QueueSize), Handover: v.handover,
-	})
+	err := serve(v.options())
 	if err != nil && !errors.Is(err, context.Canceled) {
-		v.d.events.add("front-end: " + err.Error())
-		v.d.limiter.Warn(v.d.log, "front-end failed", "err", err)
+		v.frontFailed(err)
 		return
 	}
 	v.d.limiter.Info(v.d.log, "front-end left")
+}
+
+// frontFailed tells of a session that is over.
+func (v *vhost) frontFailed(err error) {
+	v.d.events.add("front-end: " + err.Error())
+	v.d.limiter.Warn(v.d.log, "front-end failed", "err", err)
+}
+
+// options are the daemon's for a session.
+func (v *vhost) options() vhostuser.Options {
+	o := v.d.cfg.VirtioFS
+	return vhostuser.Options{
+		Log: v.d.log, Stats: &v.stats, AnyMemory: o.AnyMemory, MaxQueueSize: int(o.QueueSize), Handover: v.handover,
+	}
+}
+
+// remove takes socket and state away, if they are ours.
+func (v *vhost) remove() {
+	if v.ownership.end() {
+		v.discard()
+	}
+}
+
+func (v *vhost) discard() {
+	v.sock.remove()
+	v.state.remove()
 }
 
 // close removes the socket and the state, if serve has not yet: an orderly end ends
 // the session.
 func (v *vhost) close(bool) {
 	if v.sock != nil {
-		v.sock.remove()
-		v.state.remove()
+		v.remove()
 	}
+	v.letGo()
 	v.dev.Close()
 	v.handover.Close()
 }
@@ -208,13 +248,20 @@ func (v *vhost) inflight() ([]api.Inflight, error) { return nil, errUnsupported 
 
 func (v *vhost) abort(match func(fusesrv.Inflight) bool) int { return v.server.Abort(match) }
 
-// upgrade replaces the program in place. The session lives in the front-end's socket,
-// which no supervisor can have.
+// upgrade replaces the program in place, or hands the guest over to another process. A
+// supervisor can't keep the guest itself: it has the way to the process that does.
 func (v *vhost) upgrade(ctx context.Context, a api.Action) error {
-	if a == api.Replace {
+	switch a {
+	case api.Replace:
 		return v.replace(ctx)
+	case api.SendFD:
+		ctx, cancel := context.WithTimeout(ctx, upgradeLimit)
+		defer cancel()
+		return v.invite(ctx)
 	}
-	return errUnsupported
+	ctx, cancel := context.WithTimeout(ctx, upgradeLimit+takeInLimit)
+	defer cancel()
+	return v.takeIn(ctx)
 }
 
 // families are the counters of the protocol and of the requests as a whole.
@@ -224,8 +271,8 @@ func (v *vhost) families(s *familySet) {
 		connected = 1
 	}
 	s.gauge("vrafs_frontend_connected", "1 while a front-end is connected.", connected)
-	s.counter("vrafs_upgrades_total", "Upgrades in place in the life of this process.", v.lives)
-	s.gauge("vrafs_upgrade_pause_seconds", "How long requests stood still at the last upgrade in place.", time.Duration(v.pause.Load()).Seconds())
+	s.counter("vrafs_upgrades_total", "Changes of programs that this daemon's guests have come through.", v.lives)
+	s.gauge("vrafs_upgrade_pause_seconds", "How long requests stood still at the last of them.", time.Duration(v.pause.Load()).Seconds())
 	s.counter("vrafs_frontend_connections_total", "Front-ends that connected.", v.connections.Load())
 	s.counter("vrafs_vhostuser_messages_total", "Messages of front-ends.", v.stats.Messages.Load())
 	s.counter("vrafs_vhostuser_protocol_errors_total", "Connections that ended by a protocol error.", v.stats.ProtocolErrors.Load())
