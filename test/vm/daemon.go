@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -55,6 +56,7 @@ type Daemon struct {
 	exited chan struct{} // closed when the process is gone
 	client http.Client
 	keep   bool
+	former int // daemons that it goes on for
 }
 
 const (
@@ -73,18 +75,29 @@ func StartDaemon(ctx context.Context, o DaemonOptions) (*Daemon, error) {
 	if o.CacheDir == "" {
 		d.opts.CacheDir = filepath.Join(dir, "cache")
 	}
-	d.client.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", d.apiSocket())
-	}}
-	if err := d.start(ctx); err != nil {
+	d.client.Transport = unixTransport(d.apiSocket())
+	if err := d.start(ctx, "RUNNING"); err != nil {
 		return nil, errors.Join(fmt.Errorf("start vrafsd: %w%s", err, d.Tail(10)), d.Close())
 	}
 	return d, nil
 }
 
-func (d *Daemon) apiSocket() string { return filepath.Join(d.Dir, "api.sock") }
+// unixTransport leads every request to the socket at path.
+func unixTransport(path string) *http.Transport {
+	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}
+}
 
-func (d *Daemon) start(ctx context.Context) error {
+func (d *Daemon) apiSocket() string {
+	if d.former == 0 {
+		return filepath.Join(d.Dir, "api.sock")
+	}
+	return filepath.Join(d.Dir, fmt.Sprintf("api%d.sock", d.former))
+}
+
+// start starts the process, with more arguments, and waits for a state.
+func (d *Daemon) start(ctx context.Context, state string, more ...string) error {
 	if err := os.MkdirAll(d.opts.CacheDir, 0o755); err != nil {
 		return err
 	}
@@ -100,12 +113,12 @@ func (d *Daemon) start(ctx context.Context) error {
 		}
 		args = append(args, "--bootstrap", d.opts.Bootstrap, "--config", config)
 	}
-	log, err := os.Create(filepath.Join(d.Dir, daemonLog))
+	log, err := os.OpenFile(filepath.Join(d.Dir, daemonLog), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	d.cmd = exec.CommandContext(ctx, d.opts.Program, append(args, d.opts.Args...)...)
+	d.cmd = exec.CommandContext(ctx, d.opts.Program, slices.Concat(args, d.opts.Args, more)...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := d.cmd.Start(); err != nil {
@@ -113,11 +126,11 @@ func (d *Daemon) start(ctx context.Context) error {
 	}
 	d.exited = make(chan struct{})
 	go func() { _ = d.cmd.Wait(); close(d.exited) }()
-	return d.waitRunning(ctx)
+	return d.await(ctx, state)
 }
 
-// waitRunning asks every 20 ms, as the daemon's real clients do (every 100 ms).
-func (d *Daemon) waitRunning(ctx context.Context) error {
+// await asks every 20 ms, as the daemon's real clients do (every 100 ms).
+func (d *Daemon) await(ctx context.Context, state string) error {
 	ctx, cancel := context.WithTimeout(ctx, daemonDeadline)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -127,14 +140,14 @@ func (d *Daemon) waitRunning(ctx context.Context) error {
 			State string `json:"state"`
 		}
 		err := d.API(ctx, http.MethodGet, "/api/v1/daemon", nil, &info)
-		if err == nil && info.State == "RUNNING" {
+		if err == nil && info.State == state {
 			return nil
 		}
 		select {
 		case <-d.exited:
 			return fmt.Errorf("it ended: %v", d.cmd.ProcessState)
 		case <-ctx.Done():
-			return fmt.Errorf("not RUNNING within %v: state %q, %w", daemonDeadline, info.State, err)
+			return fmt.Errorf("not %s within %v: state %q, %w", state, daemonDeadline, info.State, err)
 		case <-tick.C:
 		}
 	}

@@ -65,6 +65,49 @@ func TestUpgradeUnderALiveGuest(t *testing.T) {
 	}
 }
 
+// TestOthersGoOnUnderALiveGuest has one process after the other go on for a guest, through a
+// supervisor, while it does what it does in TestUpgradeUnderALiveGuest.
+func TestOthersGoOnUnderALiveGuest(t *testing.T) {
+	needVM(t)
+	a := makeImage(t, variants[0], testtree.Make(t, testtree.Small(6)))
+	for _, series := range Series {
+		t.Run(series, func(t *testing.T) {
+			sup, err := NewSupervisor(t.TempDir())
+			check(t, err)
+			t.Cleanup(func() { _ = sup.Close() })
+			d := startDaemon(t, DaemonOptions{Args: sup.Args()})
+			s := &share{tag: "kataShared", device: Filesystem{Socket: d.Socket, Queues: 2}, manifest: a.manifest}
+			m := bootWith(t, series, Options{}, s)
+			do(t, m, guestapi.Mount, guestapi.MountArgs{Source: s.tag, Path: s.dir(), Type: "virtiofs"})
+			check(t, d.Mount(t.Context(), "/rafs/a/lowerdir", a.Bootstrap, a.BlobDir))
+			shared := t.TempDir()
+			check(t, d.Share(t.Context(), "/containers", shared))
+			do(t, m, guestapi.FsxStart, guestapi.FsxArgs{Path: s.dir() + "/containers", Files: 2})
+			do(t, m, guestapi.LoadStart, guestapi.LoadArgs{Path: s.dir() + "/rafs/a/lowerdir", Manifest: s.manifestFile(), Readers: 4})
+			worst, rounds := 0.0, testenv.Rounds(50)
+			for range rounds {
+				do(t, m, guestapi.LoadWait, guestapi.LoadWaitArgs{Files: 5})
+				pause, err := d.Follow(t.Context(), sup)
+				check(t, err)
+				worst = max(worst, pause)
+			}
+			do(t, m, guestapi.LoadWait, guestapi.LoadWaitArgs{Files: 20})
+			r := call[guestapi.LoadResult](t, m, guestapi.LoadStop, nil)
+			if len(r.Errors) != 0 {
+				t.Errorf("reads failed: %q", r.Errors)
+			}
+			x := call[guestapi.FsxResult](t, m, guestapi.FsxStop, nil)
+			if len(x.Errors) != 0 || x.Ops == 0 {
+				t.Errorf("%d operations on shared files: %q", x.Ops, x.Errors)
+			}
+			t.Logf("%d processes, %d files read and %d operations on shared ones meanwhile, longest pause %v s", rounds, r.Files, x.Ops, worst)
+			seen(t, m, s, "/rafs/a/lowerdir", s.tag)
+			check(t, d.Unmount(t.Context(), "/rafs/a/lowerdir"))
+			gone(t, m, s, "/rafs/a/lowerdir")
+		})
+	}
+}
+
 // TestUpgradeUnderAPodThatWorks replaces the program again and again while git works in a
 // container, whose changes go to the shared directory: it makes the same as on this host.
 func TestUpgradeUnderAPodThatWorks(t *testing.T) {
