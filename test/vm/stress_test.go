@@ -3,6 +3,7 @@ package vm
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,27 +39,27 @@ func TestStressorsPassInAGuest(t *testing.T) {
 				do(t, p.m, guestapi.Mount, guestapi.MountArgs{Source: fs, Path: root + at, Type: fs})
 			}
 			do(t, p.m, guestapi.Mkdir, guestapi.PathArgs{Path: root + "/files"})
-			argv := []string{"/bin/stress-ng", "--timeout", seconds, "--temp-path", "/files", "--verify", "--metrics-brief", "--yaml", "/metrics",
+			base := []string{"/bin/stress-ng", "--timeout", seconds, "--temp-path", "/files", "--verify", "--metrics-brief", "--yaml", "/metrics",
 				"--hdd-bytes", "4m", "--iomix-bytes", "4m", "--seek-size", "4m", "--fallocate-bytes", "4m", "--dentries", "64", "--dir-dirs", "64"}
-			for stressor := range strings.FieldsSeq(guestStressors) {
-				argv = append(argv, "--"+stressor, "1")
-			}
-			r := call[guestapi.RunResult](t, p.m, guestapi.Run, guestapi.RunArgs{Root: root, Argv: argv, Timeout: 5 * time.Minute})
-			if r.Code != 0 {
-				t.Errorf("exit code %d\n%s", r.Code, r.Output)
-			}
-			do(t, p.m, guestapi.DropCache, nil)
-			metrics := string(readFile(t, filepath.Join(p.dir, "metrics")))
-			for stressor := range strings.FieldsSeq(guestStressors) {
-				if !strings.Contains(metrics, " stressor: "+stressor+"\n") {
-					t.Errorf("%s did not run\n%s", stressor, r.Output)
+			todo := strings.Fields(guestStressors)
+			for round := 0; len(todo) > 0; round++ { // on a busy machine the time is over before the last have begun
+				argv := slices.Clone(base)
+				for _, stressor := range todo {
+					argv = append(argv, "--"+stressor, "1")
 				}
+				r := call[guestapi.RunResult](t, p.m, guestapi.Run, guestapi.RunArgs{Root: root, Argv: argv, Timeout: 5 * time.Minute})
+				if r.Code != 0 || round == 4 {
+					t.Fatalf("%q: exit code %d\n%s", todo, r.Code, r.Output)
+				}
+				do(t, p.m, guestapi.DropCache, nil)
+				metrics := string(readFile(t, filepath.Join(p.dir, "metrics")))
+				todo = slices.DeleteFunc(todo, func(s string) bool { return strings.Contains(metrics, " stressor: "+s+"\n") })
+				t.Logf("ran in %v, left %q", r.Took.Round(time.Millisecond), todo)
 			}
 			left, err := filepath.Glob(filepath.Join(p.dir, "files/*"))
 			if err != nil || len(left) != 0 {
 				t.Errorf("left on the host: %q, %v", left, err)
 			}
-			t.Logf("ran in %v", r.Took.Round(time.Millisecond))
 		})
 	}
 }
