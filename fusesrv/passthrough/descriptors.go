@@ -117,10 +117,10 @@ func (c *cache) evict(t *nodes, room bool) int {
 // it is to stay listed.
 func (t *nodes) yield(e cached) (fd int, keep bool) {
 	rec, l := t.at(e.slot)
-	s := t.lock(rec)
+	s, id := t.lock(rec)
 	defer s.mu.Unlock()
 	switch {
-	case rec.id.Load() != e.id || l.fd < 0 || l.pinned:
+	case id != e.id || l.fd < 0 || l.pinned:
 		return -1, false
 	case l.users != 0 || l.recent:
 		l.recent = false

@@ -42,8 +42,8 @@ func (t *nodes) save() (taken uint32, list []savedLife) {
 	t.mu.Unlock()
 	for slot := uint32(rootID + 1); slot <= taken; slot++ {
 		rec, l := t.at(slot)
-		s := t.lock(rec)
-		if rec.id.Load() != 0 && (l.fd >= 0 || l.nascent != notNascent) {
+		s, id := t.lock(rec)
+		if id != 0 && (l.fd >= 0 || l.nascent != notNascent) {
 			list = append(list, savedLife{slot, l.fd, l.maker, l.pinned, l.nascent})
 		}
 		s.mu.Unlock()

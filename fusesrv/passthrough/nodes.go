@@ -105,14 +105,17 @@ func (t *nodes) at(slot uint32) (*record, *life) {
 
 func (t *nodes) shard(hash uint32) *shard { return &t.shards[hash%numShards] }
 
-// lock locks the shard that a record is in.
-func (t *nodes) lock(rec *record) *shard {
+// lock locks the shard that a record is in and says which node it is. 0 is none: then
+// somebody may be making one of it under the lock of another shard, so nothing of it may be
+// looked at. Who does that stores the hash before the id; so the id is read before the hash.
+func (t *nodes) lock(rec *record) (s *shard, id uint64) {
 	for {
 		hash := rec.hash.Load()
-		s := t.shard(hash)
+		s = t.shard(hash)
 		s.mu.Lock()
+		id = rec.id.Load()
 		if rec.hash.Load() == hash {
-			return s
+			return s, id
 		}
 		s.mu.Unlock() // it was another's
 	}
@@ -167,9 +170,9 @@ func (t *nodes) hold(id uint64) (held, unix.Errno) {
 	if rec == nil || id == 0 {
 		return held{}, unix.ESTALE
 	}
-	s := t.lock(rec)
+	s, now := t.lock(rec)
 	defer s.mu.Unlock()
-	if rec.id.Load() != id {
+	if now != id {
 		return held{}, unix.ESTALE
 	}
 	l.users++
