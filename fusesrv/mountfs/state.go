@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"vrafs/fusesrv"
 	"vrafs/internal/tlv"
 )
 
@@ -141,13 +142,19 @@ func (f *FS) Load(state []byte, exact bool, reopen func(SavedMount) (Mountable, 
 			mounts = append(mounts, m)
 		}
 	}
-	f.next, f.nextDir = uint32(s.next), s.nextDir
+	next := max(uint32(s.next), firstFree) // a record that is missing reads as 0
 	for _, m := range f.table.Load().mounts {
-		if !s.has(m.path) { // mounted here only: it keeps a place, under a new number
-			mounts = append(mounts, newMount(f, f.next, m.path, m.fs, m.o))
-			f.next++
+		if s.has(m.path) {
+			continue
 		}
+		// Mounted here only: it keeps a place, under a new number.
+		if next > maxNumber {
+			return fmt.Errorf("%w: no mount number is left for %q", ErrState, m.path)
+		}
+		mounts = append(mounts, newMount(f, next, m.path, m.fs, m.o))
+		next++
 	}
+	f.next, f.nextDir = next, max(s.nextDir, fusesrv.RootID+1)
 	f.latched.Store(s.latched)
 	f.table.Store(s.table())
 	f.publish(mounts)
