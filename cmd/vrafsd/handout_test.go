@@ -359,7 +359,7 @@ func TestSuccessorThatNobodyStarts(t *testing.T) {
 	if e, err := walk(g.clients[0], "/a/f"); err != nil || e.Attr.Size != 4 {
 		t.Errorf("got %+v, %v", e, err)
 	}
-	if d := time.Since(begin); d < 20*time.Second {
+	if d := time.Since(begin); d < 15*time.Second {
 		t.Errorf("it was served after %v already", d)
 	}
 	next.waitLog("started without being told")

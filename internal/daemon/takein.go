@@ -18,7 +18,7 @@ const (
 	// and to send, and what we may take to open everything.
 	takeInLimit = quietLimit + sendLimit + takeLimit + 5*time.Second
 	// startLimit is how long a guest stands still at most when nobody starts the successor.
-	startLimit = 30 * time.Second
+	startLimit = 20 * time.Second
 )
 
 // takeIn takes the guest over from who the supervisor has an invitation of. If it
