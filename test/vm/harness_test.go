@@ -18,6 +18,9 @@ import (
 
 // TestMain keeps what all tests share: the compiled programs.
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == posixProgram {
+		runPosixSuite() // does not return
+	}
 	dir, err := os.MkdirTemp("", "vrafs-vm-bin-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

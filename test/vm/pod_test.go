@@ -39,6 +39,18 @@ func startPod(t *testing.T, series string) *pod {
 	return p
 }
 
+// asRoot makes the shared directory one that programs can run in as their root, with an
+// empty directory /files, and gives its path in the guest.
+func (p *pod) asRoot(t *testing.T) string {
+	t.Helper()
+	root := podDir + "/containers"
+	for at, fs := range map[string]string{"/dev": "devtmpfs", "/proc": "proc", "/sys": "sysfs"} {
+		do(t, p.m, guestapi.Mount, guestapi.MountArgs{Source: fs, Path: root + at, Type: fs})
+	}
+	do(t, p.m, guestapi.Mkdir, guestapi.PathArgs{Path: root + "/files"})
+	return root
+}
+
 // A container is an overlay in the guest over an image, with its upper layer in a
 // directory of the host that was mounted below the shared one.
 type container struct {

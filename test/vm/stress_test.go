@@ -33,12 +33,7 @@ func TestStressorsPassInAGuest(t *testing.T) {
 			p := startPod(t, series)
 			check(t, p.d.Mount(t.Context(), "/rafs/c/lowerdir", im.Bootstrap, im.BlobDir)) // so that workers write
 			addHostPrograms(t, p.dir, "stress-ng")
-			root := podDir + "/containers"
-			for _, fs := range []string{"devtmpfs", "proc", "sysfs"} {
-				at := map[string]string{"devtmpfs": "/dev", "proc": "/proc", "sysfs": "/sys"}[fs]
-				do(t, p.m, guestapi.Mount, guestapi.MountArgs{Source: fs, Path: root + at, Type: fs})
-			}
-			do(t, p.m, guestapi.Mkdir, guestapi.PathArgs{Path: root + "/files"})
+			root := p.asRoot(t)
 			base := []string{"/bin/stress-ng", "--timeout", seconds, "--temp-path", "/files", "--verify", "--metrics-brief", "--yaml", "/metrics",
 				"--hdd-bytes", "4m", "--iomix-bytes", "4m", "--seek-size", "4m", "--fallocate-bytes", "4m", "--dentries", "64", "--dir-dirs", "64"}
 			todo := strings.Fields(guestStressors)
