@@ -36,7 +36,7 @@ build: ## build bin/vrafs (also as bin/nydus-image) and bin/vrafsd (also as bin/
 	@if [ -e bin/vrafs ]; then ln -sf vrafs bin/nydus-image; fi
 	@if [ -e bin/vrafsd ]; then ln -sf vrafsd bin/nydusd; fi
 
-check: ## format, vet, staticcheck, errcheck, project rules, short tests: under two minutes
+check: ## format, vet, staticcheck, errcheck, project rules, short tests: four minutes, less when little changed
 	@scripts/check
 
 test: ## install what is missing, check, fuzz 10 s each, then every test: what CI runs
