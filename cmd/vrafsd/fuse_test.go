@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vrafs/internal/testenv"
+	"vrafs/internal/testsupervisor"
 )
 
 // A host is a directory where daemons mount, and their sockets.
@@ -63,89 +63,42 @@ func (im *imageFixture) withConfig(t *testing.T) []string {
 	return []string{"--bootstrap", im.Bootstrap, "--config", path}
 }
 
-// A supervisor keeps state and a descriptor, as nydus-snapshotter does.
+// A supervisor is a test's.
 type supervisor struct {
-	t     *testing.T
-	path  string
-	ln    *net.UnixListener
-	state []byte
-	fd    int
+	*testsupervisor.Supervisor
+	t *testing.T
 }
 
 func newSupervisor(t *testing.T, path string) *supervisor {
 	t.Helper()
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	s, err := testsupervisor.New(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &supervisor{t: t, path: path, ln: ln, fd: -1}
-	t.Cleanup(func() {
-		_ = ln.Close()
-		_ = unix.Close(s.fd)
-	})
-	return s
+	t.Cleanup(func() { _ = s.Close() })
+	return &supervisor{s, t}
 }
 
 // keep has p hand its state over.
 func (s *supervisor) keep(p *process) {
 	s.t.Helper()
-	got := make(chan error, 1)
-	go func() { got <- s.receive() }()
-	p.must(204, "PUT", "/api/v1/daemon/fuse/sendfd", "")
-	if err := <-got; err != nil {
+	err := s.Keep(func() error { p.must(204, "PUT", "/api/v1/daemon/fuse/sendfd", ""); return nil })
+	if err != nil {
 		s.t.Fatal(err)
 	}
-}
-
-func (s *supervisor) receive() error {
-	conn, err := s.ln.AcceptUnix()
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	first, oob := make([]byte, 256<<10), make([]byte, 256)
-	n, m, _, _, err := conn.ReadMsgUnix(first, oob)
-	if err != nil {
-		return err
-	}
-	messages, err := unix.ParseSocketControlMessage(oob[:m])
-	if err != nil || len(messages) != 1 {
-		return fmt.Errorf("%d control messages: %w", len(messages), err)
-	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != 1 {
-		return fmt.Errorf("%d descriptors: %w", len(fds), err)
-	}
-	_ = unix.Close(s.fd)
-	s.fd = fds[0]
-	rest, err := io.ReadAll(conn)
-	s.state = append(first[:n], rest...)
-	return err
 }
 
 // give has p take the state over.
 func (s *supervisor) give(p *process) {
 	s.t.Helper()
-	gave := make(chan error, 1)
-	go func() { gave <- s.send(s.state) }()
-	p.must(204, "PUT", "/api/v1/daemon/fuse/takeover", "")
-	if err := <-gave; err != nil {
+	err := s.Give(func() error { p.must(204, "PUT", "/api/v1/daemon/fuse/takeover", ""); return nil })
+	if err != nil {
 		s.t.Fatal(err)
 	}
 }
 
-func (s *supervisor) send(state []byte) error {
-	conn, err := s.ln.AcceptUnix()
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	n, _, err := conn.WriteMsgUnix(state[:min(len(state), 16<<10)], unix.UnixRights(s.fd), nil)
-	if err == nil {
-		_, err = conn.Write(state[n:])
-	}
-	return err
-}
+// send gives another state with the descriptor that is kept.
+func (s *supervisor) send(state []byte) error { return s.Send(state, s.FD) }
 
 // sendForeign gives what no daemon has kept here.
 func (s *supervisor) sendForeign() error {
@@ -154,8 +107,7 @@ func (s *supervisor) sendForeign() error {
 		return err
 	}
 	defer null.Close()
-	foreign := &supervisor{t: s.t, ln: s.ln, fd: int(null.Fd())}
-	return foreign.send([]byte("of another program"))
+	return s.Send([]byte("of another program"), int(null.Fd()))
 }
 
 func (p *process) state() string {
@@ -433,7 +385,7 @@ func TestFailedTakeoverChangesNothing(t *testing.T) {
 	p.must(204, "POST", "/api/v1/mount?mountpoint=%2F1", im.mountBody(""))
 	h.sup.keep(p)
 	next := h.fuse(t, h.api+"2", "--upgrade").ready()
-	for _, state := range [][]byte{{}, []byte("of another program"), h.sup.state[:len(h.sup.state)/2]} {
+	for _, state := range [][]byte{{}, []byte("of another program"), h.sup.State[:len(h.sup.State)/2]} {
 		gave := make(chan error, 1)
 		go func() { gave <- h.sup.send(append([]byte{}, state...)) }()
 		next.must(500, "PUT", "/api/v1/daemon/fuse/takeover", "")

@@ -50,7 +50,7 @@ func (h *handout) daemon(more ...string) *process {
 	h.t.Helper()
 	h.n++
 	api := fmt.Sprint(h.api, h.n)
-	args := []string{"virtiofs", "--log-level", "info", "--sock", h.sock, "--apisock", api, "--id", "guest", "--supervisor", h.sup.path}
+	args := []string{"virtiofs", "--log-level", "info", "--sock", h.sock, "--apisock", api, "--id", "guest", "--supervisor", h.sup.Path}
 	return start(h.t, exec.Command(h.program, append(append(args, h.more...), more...)...), h.sock, api).ready()
 }
 
@@ -218,18 +218,7 @@ func TestSupervisedUpgradeWithoutAFrontEnd(t *testing.T) {
 	h.old.must(204, "POST", "/api/v1/mount?mountpoint=/shared", shareBody(t.TempDir()))
 	for i := range 3 {
 		h.upgrade()
-		g := boot(t, h.sock, vhostusertest.GuestConfig{})
-		if e, err := walk(g.clients[0], "/a/f"); err != nil || e.Attr.Size != 4 {
-			t.Errorf("got %+v, %v", e, err)
-		}
-		e, err := walk(g.clients[0], "/shared")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if o, err := fusesrvtest.Create(g.clients[0], e.Node, fmt.Sprint("of guest ", i), unix.O_RDWR, 0o644); err != nil {
-			t.Errorf("got %+v, %v", o, err)
-		}
-		_ = g.conn.Close()
+		visit(t, h.sock, i)
 		h.old.eventuallyAlive("vrafs_frontend_connected 0\n")
 	}
 	h.old.endsInTime()
@@ -316,11 +305,7 @@ func (g *guest) awaitHangup(t *testing.T) {
 // TestFormerLetsGoOfTheGuest when the successor serves, whether it has ended by then or not:
 // the front-end notices the successor's end, and a former that is killed is nothing to it.
 func TestFormerLetsGoOfTheGuest(t *testing.T) {
-	im := smallImage(t)
-	h := newHandout(t)
-	h.old.must(204, "POST", "/api/v1/mount?mountpoint=/a", im.mountBody(""))
-	g := boot(t, h.sock, vhostusertest.GuestConfig{Rings: 3})
-	l := startLoad(t, g, g.tree(t, "/a", im.Tree))
+	h, g, l := busyHandout(t)
 	defer l.end()
 	for range 2 {
 		h.sup.keep(h.old)
@@ -372,7 +357,7 @@ func TestSuccessorThatNobodyStarts(t *testing.T) {
 func (h *handout) refused(want string) {
 	h.t.Helper()
 	gave := make(chan error, 1)
-	go func() { gave <- h.sup.send(h.sup.state) }()
+	go func() { gave <- h.sup.send(h.sup.State) }()
 	status, body := h.next.ask("PUT", "/api/v1/daemon/fuse/takeover", "")
 	if status != 500 || !strings.Contains(body, want) {
 		h.t.Errorf("%d %s, want %q", status, body, want)
@@ -408,22 +393,22 @@ func TestFailedSupervisedTakeoverChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	state, fd := h.sup.state, h.sup.fd
+	state, fd := h.sup.State, h.sup.FD
 	for _, bad := range [][]byte{{}, []byte("of another program"), state[:len(state)-1]} {
-		h.sup.state = append([]byte(nil), bad...)
+		h.sup.State = append([]byte(nil), bad...)
 		h.refused("what the supervisor keeps")
 		l.advance(5)
 	}
-	h.sup.state = state
+	h.sup.State = state
 
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.sup.fd = null
+	h.sup.FD = null
 	h.refused("no socket of a vrafsd")
 	_ = unix.Close(null)
-	h.sup.fd = fd
+	h.sup.FD = fd
 
 	// One that has fewer queues, another socket.
 	good := h.next
@@ -461,11 +446,7 @@ func TestFailedSupervisedTakeoverChangesNothing(t *testing.T) {
 // TestForeignersInAPassage: what comes to a daemon through the supervisor's descriptor, and isn't
 // a successor's, does it no harm.
 func TestForeignersInAPassage(t *testing.T) {
-	im := smallImage(t)
-	h := newHandout(t)
-	h.old.must(204, "POST", "/api/v1/mount?mountpoint=/a", im.mountBody(""))
-	g := boot(t, h.sock, vhostusertest.GuestConfig{Rings: 3})
-	l := startLoad(t, g, g.tree(t, "/a", im.Tree))
+	h, _, l := busyHandout(t)
 	defer l.end()
 	h.sup.keep(h.old)
 	conn := h.invitation()
@@ -499,11 +480,7 @@ func TestForeignersInAPassage(t *testing.T) {
 // TestSilentSuccessorIsNotWaitedFor longer than its time: then the guest goes on.
 func TestSilentSuccessorIsNotWaitedFor(t *testing.T) {
 	testenv.Long(t)
-	im := smallImage(t)
-	h := newHandout(t)
-	h.old.must(204, "POST", "/api/v1/mount?mountpoint=/a", im.mountBody(""))
-	g := boot(t, h.sock, vhostusertest.GuestConfig{Rings: 3})
-	l := startLoad(t, g, g.tree(t, "/a", im.Tree))
+	h, _, l := busyHandout(t)
 	defer l.end()
 	h.sup.keep(h.old)
 	begin := time.Now()
@@ -518,11 +495,21 @@ func TestSilentSuccessorIsNotWaitedFor(t *testing.T) {
 	l.advance(5)
 }
 
+// busyHandout has a guest read an image at /a through the old daemon.
+func busyHandout(t *testing.T) (*handout, *guest, *load) {
+	t.Helper()
+	im := smallImage(t)
+	h := newHandout(t)
+	h.old.must(204, "POST", "/api/v1/mount?mountpoint=/a", im.mountBody(""))
+	g := boot(t, h.sock, vhostusertest.GuestConfig{Rings: 3})
+	return h, g, startLoad(t, g, g.tree(t, "/a", im.Tree))
+}
+
 // invitation takes the descriptor that the supervisor keeps.
 func (h *handout) invitation() *net.UnixConn {
 	h.t.Helper()
-	f := os.NewFile(uintptr(h.sup.fd), "invitation")
-	h.sup.fd = -1
+	f := os.NewFile(uintptr(h.sup.FD), "invitation")
+	h.sup.FD = -1
 	defer f.Close()
 	c, err := net.FileConn(f)
 	if err != nil {

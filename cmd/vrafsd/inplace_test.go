@@ -165,26 +165,33 @@ func TestUpgradeWithoutAFrontEnd(t *testing.T) {
 	for i := range 3 {
 		install(binary)
 		p.upgrade(i + 1)
-		g := boot(t, p.sock, vhostusertest.GuestConfig{})
-		if e, err := walk(g.clients[0], "/a/f"); err != nil || e.Attr.Size != 4 {
-			t.Errorf("got %+v, %v", e, err)
-		}
-		e, err := walk(g.clients[0], "/shared")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if o, err := fusesrvtest.Create(g.clients[0], e.Node, fmt.Sprint("of guest ", i), unix.O_RDWR, 0o644); err != nil {
-			t.Errorf("got %+v, %v", o, err)
-		}
-		if list, err := fusesrvtest.Lookup(g.clients[0], e.Node, fmt.Sprint("of guest ", max(i-1, 0))); err != nil || list.NodeID == 0 {
-			t.Errorf("what a former guest has made: %+v, %v", list, err)
-		}
-		_ = g.conn.Close()
+		visit(t, p.sock, i)
 	}
 	if got := p.must(200, "GET", "/api/v1/config?id=/a", ""); got != `{"proxy_url":"http://p:1"}` {
 		t.Error(got)
 	}
 	p.endsInTime()
+}
+
+// visit has guest i come to a daemon with an image at /a and a directory at /shared, use both,
+// find what the guest before it has made, and leave.
+func visit(t *testing.T, sock string, i int) {
+	t.Helper()
+	g := boot(t, sock, vhostusertest.GuestConfig{})
+	if e, err := walk(g.clients[0], "/a/f"); err != nil || e.Attr.Size != 4 {
+		t.Errorf("got %+v, %v", e, err)
+	}
+	e, err := walk(g.clients[0], "/shared")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, err := fusesrvtest.Create(g.clients[0], e.Node, fmt.Sprint("of guest ", i), unix.O_RDWR, 0o644); err != nil {
+		t.Errorf("got %+v, %v", o, err)
+	}
+	if former, err := fusesrvtest.Lookup(g.clients[0], e.Node, fmt.Sprint("of guest ", max(i-1, 0))); err != nil || former.NodeID == 0 {
+		t.Errorf("what a former guest has made: %+v, %v", former, err)
+	}
+	_ = g.conn.Close()
 }
 
 // TestUpgradeWithReadsThatWait: they wait on in the new program, and are answered

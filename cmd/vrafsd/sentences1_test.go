@@ -99,7 +99,7 @@ func (s *stage) information() []sentence {
 		return looks(`\{` + five + `,` + id + `,"state":"` + state + `","backend_collection":` + backends + `\}`)
 	}
 	const anonymous = `"id":null,"supervisor":null`
-	named := func(id string) string { return `"id":"` + id + `","supervisor":"` + s.h.sup.path + `"` }
+	named := func(id string) string { return `"id":"` + id + `","supervisor":"` + s.h.sup.Path + `"` }
 	list := []sentence{
 		{says: "2.2 daemon", at: "fuse", method: "GET", target: "/v1/daemon", status: 200, want: shape(named("shared"), "RUNNING", `\{\}`)},
 		{says: "2.2 daemon that waits", at: "waiting", method: "GET", target: "/v1/daemon", status: 200, want: shape(named("shared"), "INIT", `\{\}`)},

@@ -344,9 +344,9 @@ func (s *stage) lifeCycle() []sentence {
 	foreign := put("takeover of what is no guest", "upper", "fuse/takeover", 500, refusal("Upgrade(DaemonAbnormal(Other(", "no daemon for guests"))
 	foreign.beside = func() error { return s.h.sup.sendForeign() }
 	send := put("sendfd", "fuse", "fuse/sendfd", 204, nil)
-	send.beside = s.h.sup.receive
+	send.beside = s.h.sup.Receive
 	take := put("takeover in INIT", "waiting", "fuse/takeover", 204, nil)
-	take.beside = func() error { return s.h.sup.send(s.h.sup.state) }
+	take.beside = func() error { return s.h.sup.send(s.h.sup.State) }
 	read := sentence{says: "2.7 a reader after an upgrade", at: "waiting", method: "GET", target: "/v1/metrics?id=/used", status: 200, want: has(`"id":"/used"`)}
 	read.beside = func() error {
 		_, err := os.Lstat(filepath.Join(s.h.dir, "used", "no such name"))
@@ -356,7 +356,7 @@ func (s *stage) lifeCycle() []sentence {
 		return nil
 	}
 	again := put("sendfd after an upgrade", "waiting", "fuse/sendfd", 204, nil)
-	again.beside = s.h.sup.receive
+	again.beside = s.h.sup.Receive
 	return []sentence{
 		put("start while running", running+" alone", "start", 400, unexpected("Start")),
 		put("start in INIT", "waiting lonely upper beneath cacheless", "start", 400, unexpected("Start")),

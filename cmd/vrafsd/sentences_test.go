@@ -158,10 +158,10 @@ func newStage(t *testing.T) *stage {
 	run("abandoned", "fuse", "--mountpoint", t.TempDir(), "--upgrade", "--id", "d3", "--supervisor", filepath.Join(t.TempDir(), "none"))
 	run("lonely", "fuse", "--mountpoint", t.TempDir(), "--upgrade")
 	run("virtiofs", "virtiofs", "--sock", sock)
-	run("upper", "virtiofs", "--sock", sock+"2", "--upgrade", "--id", "d1", "--supervisor", h.sup.path)
+	run("upper", "virtiofs", "--sock", sock+"2", "--upgrade", "--id", "d1", "--supervisor", h.sup.Path)
 	run("beneath", "virtiofs", "--sock", sock+"3", "--upgrade")
 	run("singleton", "singleton")
-	run("cacheless", "singleton", "--upgrade", "--fscache", t.TempDir(), "--id", "d2", "--supervisor", h.sup.path)
+	run("cacheless", "singleton", "--upgrade", "--fscache", t.TempDir(), "--id", "d2", "--supervisor", h.sup.Path)
 	for _, p := range s.daemons {
 		p.waitSocket()
 	}

@@ -15,7 +15,7 @@ import (
 func (h *host) start(t *testing.T, program, api string, more ...string) *process {
 	t.Helper()
 	args := []string{"fuse", "--thread-num", "4", "--id", "shared", "--mountpoint", h.dir, "--apisock", api,
-		"--log-level", "info", "--log-rotation-size", "100", "--supervisor", h.sup.path, "--failover-policy", "resend"}
+		"--log-level", "info", "--log-rotation-size", "100", "--supervisor", h.sup.Path, "--failover-policy", "resend"}
 	return start(t, exec.Command(program, append(args, more...)...), "", api)
 }
 

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"testing"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,6 +15,7 @@ var probes map[Feature]func() string
 
 func init() {
 	probes = map[Feature]func() string{
+		LongTests:   longMissing,
 		Root:        rootMissing,
 		FUSE:        fuseMissing,
 		Loop:        func() string { return rootAnd(deviceMissing("/dev/loop-control")) },
@@ -63,6 +65,13 @@ func first(reasons ...string) string {
 }
 
 func rootAnd(why string) string { return first(rootMissing(), why) }
+
+func longMissing() string {
+	if testing.Short() {
+		return "left out by -short"
+	}
+	return ""
+}
 
 func rootMissing() string {
 	if os.Geteuid() != 0 {

@@ -4,8 +4,8 @@
 //	                feature missing    -> skip, with what is missing
 //	                REQUIRE names it   -> fail, with what is missing
 //
-// A test skips only through this package, and only for a named feature or for
-// length (Long), so that a run can be told to fail where it would have skipped:
+// A test skips only through this package, and only for a named feature, so that a run
+// can be told to fail where it would have skipped:
 // REQUIRE=fuse,qemu go test ./... or REQUIRE=all. Skips are also appended to the
 // file named by VRAFS_SKIPLOG, which `make test` prints at its end.
 //
@@ -63,6 +63,7 @@ const (
 	TrustedAttr Feature = "trusted"     // trusted.* xattrs can be written in the temporary directory
 	Git         Feature = "git"         // git, to make repositories with
 	History     Feature = "history"     // git, and the commit before this one
+	LongTests   Feature = "long"        // time for tests of more than a few seconds: no -short
 )
 
 // Need ends the test unless the machine has every one of the features: as a
@@ -113,13 +114,11 @@ var (
 	answers = map[Feature]string{}
 )
 
-// Long skips a test that takes more than a few seconds when -short is given
-// (`make check`).
+// Long is Need(t, LongTests), for a test that takes more than a few seconds: -short
+// (`make check`) leaves it out.
 func Long(t testing.TB) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("long test: left out by -short")
-	}
+	Need(t, LongTests)
 }
 
 // Soak reports whether this is the long run (`make soak`, VRAFS_SOAK=1).

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vrafs/internal/testenv"
+	"vrafs/internal/testsupervisor"
 	"vrafs/internal/testtree"
 	"vrafs/test/vm/guestapi"
 )
@@ -41,15 +42,7 @@ func TestUpgradeUnderALiveGuest(t *testing.T) {
 				check(t, err)
 				worst = max(worst, pause)
 			}
-			do(t, m, guestapi.LoadWait, guestapi.LoadWaitArgs{Files: 20})
-			r := call[guestapi.LoadResult](t, m, guestapi.LoadStop, nil)
-			if len(r.Errors) != 0 {
-				t.Errorf("reads failed: %q", r.Errors)
-			}
-			x := call[guestapi.FsxResult](t, m, guestapi.FsxStop, nil)
-			if len(x.Errors) != 0 || x.Ops == 0 {
-				t.Errorf("%d operations on shared files: %q", x.Ops, x.Errors)
-			}
+			r, x := endLoads(t, m)
 			if left, err := os.ReadDir(shared); err != nil || len(left) != 0 {
 				t.Errorf("%d files are left in the shared directory, %v", len(left), err)
 			}
@@ -65,6 +58,21 @@ func TestUpgradeUnderALiveGuest(t *testing.T) {
 	}
 }
 
+// endLoads ends what reads images and what changes shared files; neither has seen an error.
+func endLoads(t *testing.T, m *Machine) (guestapi.LoadResult, guestapi.FsxResult) {
+	t.Helper()
+	do(t, m, guestapi.LoadWait, guestapi.LoadWaitArgs{Files: 20})
+	r := call[guestapi.LoadResult](t, m, guestapi.LoadStop, nil)
+	if len(r.Errors) != 0 {
+		t.Errorf("reads failed: %q", r.Errors)
+	}
+	x := call[guestapi.FsxResult](t, m, guestapi.FsxStop, nil)
+	if len(x.Errors) != 0 || x.Ops == 0 {
+		t.Errorf("%d operations on shared files: %q", x.Ops, x.Errors)
+	}
+	return r, x
+}
+
 // TestOthersGoOnUnderALiveGuest has one process after the other go on for a guest, through a
 // supervisor, while it does what it does in TestUpgradeUnderALiveGuest.
 func TestOthersGoOnUnderALiveGuest(t *testing.T) {
@@ -72,10 +80,10 @@ func TestOthersGoOnUnderALiveGuest(t *testing.T) {
 	a := makeImage(t, variants[0], testtree.Make(t, testtree.Small(6)))
 	for _, series := range Series {
 		t.Run(series, func(t *testing.T) {
-			sup, err := NewSupervisor(t.TempDir())
+			sup, err := testsupervisor.New(filepath.Join(t.TempDir(), "supervisor.sock"))
 			check(t, err)
 			t.Cleanup(func() { _ = sup.Close() })
-			d := startDaemon(t, DaemonOptions{Args: sup.Args()})
+			d := startDaemon(t, DaemonOptions{Args: []string{"--supervisor", sup.Path, "--id", "vm"}})
 			s := &share{tag: "kataShared", device: Filesystem{Socket: d.Socket, Queues: 2}, manifest: a.manifest}
 			m := bootWith(t, series, Options{}, s)
 			do(t, m, guestapi.Mount, guestapi.MountArgs{Source: s.tag, Path: s.dir(), Type: "virtiofs"})
@@ -91,15 +99,7 @@ func TestOthersGoOnUnderALiveGuest(t *testing.T) {
 				check(t, err)
 				worst = max(worst, pause)
 			}
-			do(t, m, guestapi.LoadWait, guestapi.LoadWaitArgs{Files: 20})
-			r := call[guestapi.LoadResult](t, m, guestapi.LoadStop, nil)
-			if len(r.Errors) != 0 {
-				t.Errorf("reads failed: %q", r.Errors)
-			}
-			x := call[guestapi.FsxResult](t, m, guestapi.FsxStop, nil)
-			if len(x.Errors) != 0 || x.Ops == 0 {
-				t.Errorf("%d operations on shared files: %q", x.Ops, x.Errors)
-			}
+			r, x := endLoads(t, m)
 			t.Logf("%d processes, %d files read and %d operations on shared ones meanwhile, longest pause %v s", rounds, r.Files, x.Ops, worst)
 			seen(t, m, s, "/rafs/a/lowerdir", s.tag)
 			check(t, d.Unmount(t.Context(), "/rafs/a/lowerdir"))
